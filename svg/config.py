@@ -1,0 +1,197 @@
+"""The configuration: one frozen dataclass a group, refused when built if a value is wrong.
+
+YAML files under configs/ hold the same fields; any of them is overridden on the command line (`--train.steps 100`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+def _require(condition: bool, option: str, value: object, rule: str) -> None:
+    if not condition:
+        raise ValueError(f"{option} is {value!r}, but it {rule}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is read: a data set is a folder of clip stores, one a split."""
+
+    name: str = "robot_push"
+    """How the data set is made (robot_push, bair, ...): names the command to run when it is missing."""
+    path: str = "datasets/robot_push"
+    """Folder with the stores train, val and test."""
+    clips: int = 1500
+    """Training clips to simulate when a robot_push data set is missing."""
+    frames: int = 12
+    """Length of a training window, context included (frames)."""
+    workers: int = 2
+    """Loader processes per training process."""
+
+    def __post_init__(self) -> None:
+        _require(self.frames >= 1, "data.frames", self.frames, "must be at least 1")
+        _require(self.workers >= 0, "data.workers", self.workers, "must not be negative")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """SVG (Denton & Fergus 2018); the defaults are the published BAIR sizes."""
+
+    backbone: Literal["vgg", "dcgan"] = "vgg"
+    """Frame encoder and decoder."""
+    size: Literal[64, 128] = 64
+    """Frame height and width (pixels)."""
+    channels: int = 3
+    """Image channels C."""
+    width: int = 64
+    """Channels of the backbone's first stage; the published width is 64."""
+    g_dim: int = 128
+    """Size G of a frame's feature vector."""
+    z_dim: int = 64
+    """Size Z of a frame's latent."""
+    rnn_size: int = 256
+    """Width R of the LSTMs."""
+    predictor_layers: int = 2
+    """LSTM layers of the frame predictor."""
+    posterior_layers: int = 1
+    """LSTM layers of the posterior."""
+    prior_layers: int = 1
+    """LSTM layers of the learned prior."""
+    prior: Literal["learned", "fixed", "none"] = "learned"
+    """learned: SVG-LP; fixed: N(0, I), SVG-FP; none: the deterministic baseline, without z."""
+    n_past: int = 2
+    """Context frames that training conditions on; a rollout's context has at least as many."""
+    skip_frame: Literal["last_context", "published", "previous"] = "last_context"
+    """Whose skip connections the decoder gets: the last context frame's; frame n_past-2 as the published code does; or
+    the previous frame's throughout (the published last_frame_skip)."""
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "width", "g_dim", "z_dim", "rnn_size", "predictor_layers", "posterior_layers"):
+            _require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "must be at least 1")
+        _require(self.prior_layers >= 1, "model.prior_layers", self.prior_layers, "must be at least 1")
+        least = 2 if self.skip_frame == "published" else 1
+        _require(self.n_past >= least, "model.n_past", self.n_past, f"must be at least {least}")
+
+
+@dataclass(frozen=True)
+class LikelihoodConfig:
+    """The observation model p(x | decoder output)."""
+
+    name: str = "optimal_sigma"
+    """A name of the registry in svg/likelihoods."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of that likelihood."""
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is minimised."""
+
+    name: str = "elbo"
+    """A name of the registry in svg/objective.py."""
+    beta: float = 1.0
+    """Weight of the KL term; 1 is the evidence lower bound."""
+
+    def __post_init__(self) -> None:
+        _require(self.beta >= 0, "objective.beta", self.beta, "must not be negative")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How it is trained."""
+
+    out: str = "runs/svg"
+    """Run folder; the same command again resumes the run in it."""
+    seed: int = 0
+    """The one seed: weights, data order and noise follow from it."""
+    steps: int = 100_000
+    """Optimiser steps."""
+    batch_size: int = 16
+    """Clips per optimiser step, over all processes and accumulation steps together."""
+    accumulate: int = 1
+    """Micro-batches per optimiser step and process."""
+    lr: float = 1e-3
+    """Peak learning rate (Adam)."""
+    warmup: int = 100
+    """Steps of linear learning-rate warm-up."""
+    decay: Literal["none", "linear", "cosine"] = "cosine"
+    """Learning-rate decay from the end of the warm-up to the last step."""
+    final_lr: float = 0.05
+    """Learning rate at the last step, as a fraction of the peak."""
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's moment decays."""
+    adam_eps: float = 1e-8
+    """Adam's epsilon."""
+    grad_clip: float = 100.0
+    """Largest gradient norm; 0 turns clipping off."""
+    ema: float = 0.0
+    """Decay of the exponential moving average of the weights; 0 turns it off."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision of the backbones; likelihoods, KL and LSTMs stay float32."""
+    channels_last: bool = True
+    """Keep images in channels-last memory order."""
+    compile: bool = False
+    """torch.compile the encoder and the decoder."""
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl."""
+    eval_every: int = 500
+    """Steps between validation bounds and sample GIFs; 0 turns them off."""
+    eval_clips: int = 64
+    """Validation clips for the bound."""
+    save_every: int = 500
+    """Steps between checkpoints."""
+    keep: int = 2
+    """Checkpoints kept, newest first."""
+    trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    """Accelerate trackers (tensorboard, wandb, ...)."""
+    init_from: str | None = None
+    """Run, checkpoint or Hub id whose weights to start from; a new likelihood head is allowed."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "log_every", "save_every", "keep", "eval_clips"):
+            _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "must be at least 1")
+        for name in ("warmup", "eval_every", "grad_clip"):
+            _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "must not be negative")
+        _require(self.lr > 0, "train.lr", self.lr, "must be positive")
+        _require(0 <= self.ema < 1, "train.ema", self.ema, "must be in [0, 1)")
+        _require(0 <= self.final_lr <= 1, "train.final_lr", self.final_lr, "must be in [0, 1]")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """The protocol of rollouts, metrics and samples; the defaults are SRVP's for BAIR."""
+
+    horizon: int = 28
+    """Predicted frames."""
+    samples: int = 100
+    """Futures drawn per clip; the best is taken per metric."""
+    clips: int = 0
+    """Test clips; 0 means all."""
+    seed: int = 0
+    """Seed of the futures."""
+    gifs: int = 4
+    """Clips shown as GIFs."""
+    memory: float = 2.0
+    """Memory budget of a rollout (GiB); decides how many futures are drawn at once."""
+
+    def __post_init__(self) -> None:
+        for name in ("horizon", "samples"):
+            _require(getattr(self, name) >= 1, f"eval.{name}", getattr(self, name), "must be at least 1")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that defines a run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    likelihood: LikelihoodConfig = field(default_factory=LikelihoodConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as plain containers, for JSON and YAML."""
+        return dataclasses.asdict(self)
