@@ -6,8 +6,14 @@ YAML files under configs/ hold the same fields; any of them is overridden on the
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import math
+import types
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
 
 
 def _require(condition: bool, option: str, value: object, rule: str) -> None:
@@ -31,7 +37,8 @@ class DataConfig:
     """Loader processes per training process."""
 
     def __post_init__(self) -> None:
-        _require(self.frames >= 1, "data.frames", self.frames, "must be at least 1")
+        for name in ("frames", "clips"):
+            _require(getattr(self, name) >= 1, f"data.{name}", getattr(self, name), "must be at least 1")
         _require(self.workers >= 0, "data.workers", self.workers, "must not be negative")
 
 
@@ -68,9 +75,18 @@ class ModelConfig:
     the previous frame's throughout (the published last_frame_skip)."""
 
     def __post_init__(self) -> None:
-        for name in ("channels", "width", "g_dim", "z_dim", "rnn_size", "predictor_layers", "posterior_layers"):
+        sizes = (
+            "channels",
+            "width",
+            "g_dim",
+            "z_dim",
+            "rnn_size",
+            "predictor_layers",
+            "posterior_layers",
+            "prior_layers",
+        )
+        for name in sizes:
             _require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "must be at least 1")
-        _require(self.prior_layers >= 1, "model.prior_layers", self.prior_layers, "must be at least 1")
         least = 2 if self.skip_frame == "published" else 1
         _require(self.n_past >= least, "model.n_past", self.n_past, f"must be at least {least}")
 
@@ -82,7 +98,7 @@ class LikelihoodConfig:
     name: str = "optimal_sigma"
     """A name of the registry in svg/likelihoods."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Options of that likelihood."""
+    """Options of that likelihood, each as `--likelihood.options.NAME VALUE`."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +111,7 @@ class ObjectiveConfig:
     """Weight of the KL term; 1 is the evidence lower bound."""
 
     def __post_init__(self) -> None:
-        _require(self.beta >= 0, "objective.beta", self.beta, "must not be negative")
+        _require(0 <= self.beta < math.inf, "objective.beta", self.beta, "must be finite and not negative")
 
 
 @dataclass(frozen=True)
@@ -154,7 +170,12 @@ class TrainConfig:
             _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "must be at least 1")
         for name in ("warmup", "eval_every", "grad_clip"):
             _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "must not be negative")
-        _require(self.lr > 0, "train.lr", self.lr, "must be positive")
+        for name in ("lr", "adam_eps"):
+            value = getattr(self, name)
+            _require(0 < value < math.inf, f"train.{name}", value, "must be positive and finite")
+        _require(bool(self.out), "train.out", self.out, "must name a folder")
+        _require(0 <= self.seed < 2**63, "train.seed", self.seed, "must be in [0, 2^63)")
+        _require(all(0 <= b < 1 for b in self.adam_betas), "train.adam_betas", self.adam_betas, "must be in [0, 1)")
         _require(0 <= self.ema < 1, "train.ema", self.ema, "must be in [0, 1)")
         _require(0 <= self.final_lr <= 1, "train.final_lr", self.final_lr, "must be in [0, 1]")
 
@@ -179,6 +200,9 @@ class EvalConfig:
     def __post_init__(self) -> None:
         for name in ("horizon", "samples"):
             _require(getattr(self, name) >= 1, f"eval.{name}", getattr(self, name), "must be at least 1")
+        for name in ("clips", "seed", "gifs"):
+            _require(getattr(self, name) >= 0, f"eval.{name}", getattr(self, name), "must not be negative")
+        _require(self.memory > 0, "eval.memory", self.memory, "must be positive")
 
 
 @dataclass(frozen=True)
@@ -192,6 +216,98 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
 
+    def __post_init__(self) -> None:
+        rule = f"must be more than the {self.model.n_past} context frames of model.n_past"
+        _require(self.data.frames > self.model.n_past, "data.frames", self.data.frames, rule)
+
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain containers, for JSON and YAML."""
         return dataclasses.asdict(self)
+
+
+def config_from_dict(values: Mapping[str, Any]) -> Config:
+    """The configuration that `to_dict` (or a YAML file) describes; what is not given keeps its default.
+
+    Raises:
+        ValueError: an unknown option or a wrong value, named.
+    """
+    return build(Config, values)
+
+
+def build(cls: type[T], values: Mapping[str, Any]) -> T:
+    """A dataclass, with dataclasses as fields, from plain containers; types are checked, unknown options refused.
+
+    Raises:
+        ValueError: an unknown option, a wrong type or value, or a missing option, named as on the command line.
+    """
+    return _build(cls, values, "", option_names(cls))
+
+
+def option_names(cls: type, prefix: str = "") -> list[str]:
+    """The dotted names of a dataclass's options and groups: train, train.steps, train.lr, ..."""
+    names = []
+    for name, kind in get_type_hints(cls).items():
+        names += [prefix + name]
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            names += option_names(kind, f"{prefix}{name}.")
+    return names
+
+
+def unknown_option(option: str, names: list[str]) -> ValueError:
+    """The error for an option (`train.stps` or `--train.stps`) that is none of `names`, with the likeliest that is."""
+    dashes, name = ("--", option[2:]) if option.startswith("--") else ("", option)
+    if name in names:
+        example = next(other for other in names if other.startswith(f"{name}."))
+        return ValueError(f"{option} is a group of options, such as {dashes}{example}")
+    leaf = name.rpartition(".")[2]
+    namesakes = [other for other in names if other.rpartition(".")[2] == leaf]
+    likely = namesakes or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {' or '.join(dashes + other for other in likely)}?" if likely else "--help lists the options"
+    return ValueError(f"unknown option {option}: {hint}")
+
+
+def _build(cls: type[T], values: object, prefix: str, names: list[str]) -> T:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{prefix[:-1] or 'the configuration'} is {values!r}, but it must be a group of options")
+    hints = get_type_hints(cls)
+    for key in values:
+        if key not in hints:
+            raise unknown_option(f"{prefix}{key}", names)
+    for item in dataclasses.fields(cls):  # type: ignore[arg-type]
+        optional = item.default is not dataclasses.MISSING or item.default_factory is not dataclasses.MISSING
+        if not optional and item.name not in values:
+            raise ValueError(f"--{prefix}{item.name} is required")
+    return cls(**{key: _convert(value, hints[key], prefix + key, names) for key, value in values.items()})
+
+
+def _convert(value: Any, kind: Any, option: str, names: list[str]) -> Any:
+    """The value as the annotation says, or a ValueError that names the option."""
+    origin, args = get_origin(kind), get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, value, option + ".", names)  # type: ignore[arg-type]
+    if origin in (Union, types.UnionType):
+        inner = next(arg for arg in args if arg is not type(None))
+        return None if value is None else _convert(value, inner, option, names)
+    if origin is Literal:
+        match = [choice for choice in args if type(choice) is type(value) and choice == value]
+        _require(bool(match), option, value, f"must be {' or '.join(str(choice) for choice in args)}")
+        return match[0]
+    if origin in (list, tuple):
+        _require(isinstance(value, (list, tuple)), option, value, "must be a list")
+        if origin is list:
+            return [_convert(item, args[0], option, names) for item in value]
+        _require(len(value) == len(args), option, value, f"must have {len(args)} entries")
+        return tuple(_convert(item, arg, option, names) for item, arg in zip(value, args, strict=True))
+    if origin is dict:
+        _require(isinstance(value, Mapping), option, value, "must be a group of options")
+        return dict(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        _require(number and value == value // 1, option, value, "must be a whole number")
+        return int(value)
+    if kind is float:
+        _require(number, option, value, "must be a number")
+        return float(value)
+    if kind in (bool, str):
+        _require(isinstance(value, kind), option, value, "must be true or false" if kind is bool else "must be text")
+    return value
