@@ -1,7 +1,7 @@
 """Counter-based random numbers: a pure function of (seed, stream, index), on any device, in any order.
 
-Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") in integer tensor arithmetic, so that CPU and GPU
-draw the same bits; the normals come from Box-Muller in float64, rounded to float32.
+Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") in integer tensor arithmetic, so that
+CPU and GPU draw the same bits; the normals come from Box-Muller in float64, rounded to float32.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import math
 
 import torch
 from torch import Tensor
+
+from svg.parallel import double
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -40,7 +42,8 @@ class Noise:
 
     Args:
         seed: the run's or the rollout's seed.
-        index: up to three int64 tensors that broadcast to one shape (N...), for example (clip, sample, step); each value in [0, 2^32).
+        index: up to three int64 tensors that broadcast to one shape (N...), for example (clip, sample, step); each
+            value in [0, 2^32).
         stream: tells apart independent uses of the same index.
     """
 
@@ -54,6 +57,10 @@ class Noise:
         """An independent stream over the same index."""
         return Noise(self.seed, tuple(self.index), self.stream * 1009 + stream + 1)
 
+    def __getitem__(self, key) -> Noise:
+        """The noise of a part of the index."""
+        return Noise(self.seed, tuple(part[key] for part in self.index), self.stream)
+
     def _words(self, size: tuple[int, ...]) -> Tensor:
         """32 random bits for each element, int64 (N..., prod(size) rounded up to a multiple of 4)."""
         blocks = -(-math.prod(size) // 4)
@@ -65,13 +72,14 @@ class Noise:
         return torch.stack(torch.broadcast_tensors(*words), dim=-1).flatten(-2)
 
     def _unit(self, size: tuple[int, ...]) -> Tensor:
-        """Uniforms in (0, 1), float64, a multiple of 4 of them."""
-        return (self._words(size).double() + 0.5) / 2**32
+        """Uniforms in (0, 1), float64, a multiple of 4 of them; on the CPU if the device (MPS) has no float64."""
+        return (double(self._words(size)) + 0.5) / 2**32
 
     def uniform(self, *size: int) -> Tensor:
         """Uniforms in (0, 1), float32 (N..., *size); never 0 or 1."""
-        unit = self._unit(size)[..., : math.prod(size)].float()
-        return unit.clamp(2.0**-33, 1 - 2.0**-24).unflatten(-1, size) if size else unit.squeeze(-1)
+        unit = self._unit(size)[..., : math.prod(size)].float().to(self.index[0].device)
+        unit = unit.clamp(2.0**-33, 1 - 2.0**-24)
+        return unit.unflatten(-1, size) if size else unit.squeeze(-1)
 
     def normal(self, *size: int) -> Tensor:
         """Standard normals, float32 (N..., *size)."""
@@ -79,5 +87,5 @@ class Noise:
         radius = torch.sqrt(-2 * torch.log(u[..., 0::2]))
         angle = 2 * math.pi * u[..., 1::2]
         pairs = torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), dim=-1).flatten(-2)
-        draws = pairs[..., : math.prod(size)].float()
+        draws = pairs[..., : math.prod(size)].float().to(self.index[0].device)
         return draws.unflatten(-1, size) if size else draws.squeeze(-1)

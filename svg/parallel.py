@@ -7,15 +7,23 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+def double(value: Tensor) -> Tensor:
+    """`value` in float64: where it is, or on the CPU if its device (MPS) has no float64."""
+    return value.cpu().double() if value.device.type == "mps" else value.double()
+
+
 @torch.no_grad()
 def global_sum(*values: Tensor) -> tuple[Tensor, ...]:
     """Each value summed over all processes, without gradient, in float64 and in one all-reduce.
 
-    Under several processes a statistic built from these sums and used detached in each local mean gives the gradient of the
-    global batch (likelihoods.md, section C).
+    Under several processes a statistic built from these sums and used detached in each local mean gives the gradient of
+    the global batch (likelihoods.md, section C). On MPS, which has no float64, the sums are taken on the CPU and come
+    back as float32.
     """
-    flat = torch.cat([value.detach().double().reshape(-1) for value in values])
+    flat = torch.cat([double(value.detach()).reshape(-1) for value in values])
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         dist.all_reduce(flat)
+    if values[0].device.type == "mps":
+        flat = flat.float().to(values[0].device)
     parts = flat.split([value.numel() for value in values])
     return tuple(part.reshape(value.shape) for part, value in zip(parts, values, strict=True))
