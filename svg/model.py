@@ -1,0 +1,183 @@
+"""SVG-LP: stochastic video generation with a learned prior (Denton & Fergus 2018), with a calibrated likelihood.
+
+    h_t, skips_t = encoder(x_t)
+    q(z_t | x_1:t)   = posterior LSTM over h_2..h_t          (sees the target frame)
+    p(z_t | x_1:t-1) = learned-prior LSTM over h_1..h_t-1
+    g_t              = predictor LSTM over [h_t-1, z_t]
+    p(x_t | x_1:t-1, z_1:t) = likelihood(decoder(g_t, skips of a context frame))
+
+Training is teacher-forced, so nothing in it loops over time: all frames are encoded in one call, the LSTMs run as
+whole sequences, and all frames are decoded in one call. B batch, T frames, C channels, H W pixels, P likelihood
+parameters, G feature, Z latent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from svg import backbones
+from svg.config import ModelConfig
+from svg.likelihoods.base import Likelihood
+from svg.recurrent import Gaussian, GaussianLSTM, PredictorLSTM
+
+if TYPE_CHECKING:
+    from svg.rollout import Chunk
+
+
+@dataclass
+class Outputs:
+    """What a forward pass gives to the objective."""
+
+    params: Tensor
+    """The decoder's raw output (B, T, P, H, W)."""
+    target: Tensor
+    """The frames it explains, uint8 (or float in [0, 1]) (B, T, C, H, W)."""
+    z: Tensor | None = None
+    """Posterior draws (B, T, Z)."""
+    posterior: Gaussian | None = None
+    """q, (B, T, Z); None in a model without latents."""
+    prior: Gaussian | None = None
+    """p, (B, T, Z)."""
+
+
+def to_float(frames: Tensor) -> Tensor:
+    """uint8 frames to float32 k/255; floats are taken to be in [0, 1] already."""
+    return frames.float() / 255 if frames.dtype == torch.uint8 else frames
+
+
+class SVG(nn.Module):
+    """The video model.
+
+    Args:
+        config: sizes, prior and skip frame.
+        likelihood: the observation model; the decoder has `likelihood.param_channels` output channels.
+    """
+
+    def __init__(self, config: ModelConfig, likelihood: Likelihood) -> None:
+        super().__init__()
+        self.config, self.likelihood = config, likelihood
+        c = config
+        self.encoder, self.decoder = backbones.build(
+            c.backbone,
+            channels=c.channels,
+            out_channels=likelihood.param_channels,
+            size=c.size,
+            width=c.width,
+            g_dim=c.g_dim,
+        )
+        z_dim = 0 if c.prior == "none" else c.z_dim
+        self.predictor = PredictorLSTM(c.g_dim + z_dim, c.g_dim, c.rnn_size, c.predictor_layers)
+        if c.prior != "none":
+            self.posterior = GaussianLSTM(c.g_dim, c.z_dim, c.rnn_size, c.posterior_layers)
+        if c.prior == "learned":
+            self.prior = GaussianLSTM(c.g_dim, c.z_dim, c.rnn_size, c.prior_layers)
+
+    @property
+    def latent_size(self) -> int:
+        """Z, or 0 for a model without latents."""
+        return 0 if self.config.prior == "none" else self.config.z_dim
+
+    def encode(self, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Frames (B, T, C, H, W), uint8 or float in [0, 1], to features (B, T, G) and skips, each (B*T, c, h, w)."""
+        dtype = self.predictor.embed.weight.dtype
+        images = to_float(frames).to(dtype).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        h, skips = self.encoder(images)
+        return h.to(dtype).unflatten(0, frames.shape[:2]), skips
+
+    def skip_schedule(self, steps: int, n_past: int) -> tuple[slice, tuple[int, ...]]:
+        """Which frames' skips decode the frames 1..steps: a slice of frames, and how many successive steps use each
+        of them.
+
+        Step i uses frame min(i-1, last), `last` being the last context frame (or the one before it, in the published
+        code).
+        """
+        if self.config.skip_frame == "previous":
+            return slice(0, steps), (1,) * steps
+        last = min(n_past - (2 if self.config.skip_frame == "published" else 1), steps - 1)
+        return slice(0, last + 1), (*(1,) * last, steps - last)
+
+    def skip_halves(self, skips: list[Tensor], clips: int, frames: slice) -> list[Tensor]:
+        """The decoder's skip halves of some of each clip's frames, from skips of (clips*T, c, h, w)."""
+        if skips[0].shape[0] != clips * (frames.stop - frames.start):
+            skips = [
+                s.permute(0, 2, 3, 1).unflatten(0, (clips, -1))[:, frames].flatten(0, 1).permute(0, 3, 1, 2)
+                for s in skips
+            ]
+        return self.decoder.skip_halves(skips)
+
+    def decode(self, g: Tensor, skip_halves: list[Tensor], repeats: tuple[int, ...]) -> Tensor:
+        """Features (B, T, G) to the likelihood's parameters (B, T, P, H, W)."""
+        return self.decoder(g.flatten(0, 1), skip_halves, repeats).unflatten(0, g.shape[:2])
+
+    def prior_of(self, h: Tensor) -> Gaussian:
+        """p(z_t | x_<t) for the features h (B, T, G) of the frames before."""
+        if self.config.prior == "learned":
+            return self.prior(h)[0]
+        return Gaussian.standard(h.new_zeros(*h.shape[:2], self.latent_size))
+
+    def forward(self, frames: Tensor, noise: Tensor | None) -> Outputs:
+        """One teacher-forced pass.
+
+        Args:
+            frames: (B, T, C, H, W) uint8, or float in [0, 1]; T > n_past.
+            noise: standard normals (B, T-1, Z) for the posterior draws; None for a model without latents.
+
+        Returns:
+            Outputs over the T-1 frames 2..T.
+        """
+        self.check_frames(frames, self.config.n_past + 1)
+        clips, steps = frames.shape[0], frames.shape[1] - 1
+        h, skips = self.encode(frames)
+        before, target = h[:, :-1], frames[:, 1:]
+        posterior = prior = z = None
+        inputs = before
+        if self.latent_size:
+            assert noise is not None
+            posterior, prior = self.posterior(h[:, 1:])[0], self.prior_of(before)
+            z = posterior.sample(noise)
+            inputs = torch.cat((before, z), dim=-1)
+        g = self.predictor(inputs)[0]
+        used, repeats = self.skip_schedule(steps, self.config.n_past)
+        params = self.decode(g, self.skip_halves(skips, clips, used), repeats)
+        return Outputs(params, target, z, posterior, prior)
+
+    def check_frames(self, frames: Tensor, least: int) -> None:
+        """Raises ValueError unless frames are (B, T >= least, C, H, W) of this model's size."""
+        c = self.config
+        if frames.ndim != 5 or frames.shape[2:] != (c.channels, c.size, c.size):
+            wanted = f"(B, T, {c.channels}, {c.size}, {c.size})"
+            raise ValueError(f"frames have shape {tuple(frames.shape)}, but this model takes {wanted}")
+        if frames.shape[1] < least:
+            raise ValueError(
+                f"{frames.shape[1]} frames are too few: this model conditions on model.n_past={c.n_past} frames and "
+                f"needs at least {least} here"
+            )
+
+    def rollout(self, context: Tensor, horizon: int, samples: int = 1, seed: int = 0, **options: Any) -> Any:
+        """Possible futures of each context: float32 (B, S, horizon, C, H, W) in [0, 1]; with `stddev=True`, a pair of
+        them and their predicted standard deviations. See svg.rollout.rollout.
+        """
+        from svg.rollout import rollout
+
+        return rollout(self, context, horizon, samples, seed, **options)
+
+    def iter_rollouts(
+        self, context: Tensor, horizon: int, samples: int = 1, seed: int = 0, **options: Any
+    ) -> Iterator[Chunk]:
+        """The same futures in chunks that fit a memory budget. See svg.rollout.iter_rollouts."""
+        from svg.rollout import iter_rollouts
+
+        return iter_rollouts(self, context, horizon, samples, seed, **options)
+
+    def reconstruct(
+        self, frames: Tensor, n_past: int | None = None, samples: int = 1, seed: int = 0, **options: Any
+    ) -> Any:
+        """Rollouts whose latents come from the posterior of the true frames. See svg.rollout.reconstruct."""
+        from svg.rollout import reconstruct
+
+        return reconstruct(self, frames, n_past, samples, seed, **options)

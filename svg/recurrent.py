@@ -1,0 +1,81 @@
+"""The recurrent nets over frame features: posterior, learned prior and frame predictor (Denton & Fergus 2018, section
+3).
+
+All take whole sequences (B, T, features) and an optional LSTM state, run in the weights' precision (float32) with
+autocast off, and return the state after the last step, so that training calls them once and rollouts step by step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from svg.backbones import init_weights
+
+State = tuple[Tensor, Tensor]  # hidden and cell, each (layers, B, R)
+
+
+@dataclass
+class Gaussian:
+    """Diagonal Gaussians over latents: `mean` and `logvar` (B, T, Z), float32."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Reparameterised draws, (B, T, Z), from standard-normal `noise` of that shape."""
+        return self.mean + torch.exp(0.5 * self.logvar) * noise
+
+    def kl(self, other: Gaussian) -> Tensor:
+        """KL(self || other) in nats, summed over latents: (B, T). likelihoods.md, section C."""
+        delta = (self.mean - other.mean) ** 2 * torch.exp(-other.logvar)
+        ratio = self.logvar - other.logvar
+        return 0.5 * (torch.expm1(ratio) - ratio + delta).sum(-1)
+
+    @classmethod
+    def standard(cls, like: Tensor) -> Gaussian:
+        """N(0, I) of the shape of `like`."""
+        return cls(torch.zeros_like(like), torch.zeros_like(like))
+
+
+class Recurrent(nn.Module):
+    """Linear embedding, then an LSTM stack: (B, T, in) to (B, T, R)."""
+
+    def __init__(self, in_features: int, size: int, layers: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(in_features, size)
+        self.lstm = nn.LSTM(size, size, layers, batch_first=True)
+
+    def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        return self.lstm(self.embed(x.to(self.embed.weight.dtype)), state)
+
+
+class GaussianLSTM(Recurrent):
+    """Posterior or learned prior: (B, T, in) to Gaussians over (B, T, Z)."""
+
+    def __init__(self, in_features: int, z_dim: int, size: int, layers: int) -> None:
+        super().__init__(in_features, size, layers)
+        self.mean = nn.Linear(size, z_dim)
+        self.logvar = nn.Linear(size, z_dim)
+        self.apply(init_weights)
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Gaussian, State]:
+        with torch.autocast(x.device.type, enabled=False):
+            y, state = self.run(x, state)
+            return Gaussian(self.mean(y), self.logvar(y)), state
+
+
+class PredictorLSTM(Recurrent):
+    """Frame predictor: (B, T, G + Z) to features (B, T, G) in [-1, 1]."""
+
+    def __init__(self, in_features: int, g_dim: int, size: int, layers: int) -> None:
+        super().__init__(in_features, size, layers)
+        self.output = nn.Linear(size, g_dim)
+        self.apply(init_weights)
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        with torch.autocast(x.device.type, enabled=False):
+            y, state = self.run(x, state)
+            return torch.tanh(self.output(y)), state

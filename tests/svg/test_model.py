@@ -1,0 +1,140 @@
+"""The model against the published one: parameter counts, and the batched pass against a plain per-frame loop."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from benchmarks.naive import NaiveSVG
+from svg import backbones, likelihoods
+from svg.config import ModelConfig
+from svg.model import SVG
+
+
+def make(likelihood: str = "fixed_gaussian", seed: int = 0, **config) -> SVG:
+    """A small model in which every part matters: lively weights, and BatchNorm statistics that fit them."""
+    c = ModelConfig(**{"width": 4, "g_dim": 16, "z_dim": 4, "rnn_size": 16, "backbone": "dcgan", **config})
+    torch.manual_seed(seed)
+    model = SVG(c, likelihoods.build(likelihood, channels=c.channels, size=(c.size, c.size)))
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=1.0 if "lstm" in name else parameter[0].numel() ** -0.5)
+    for norm in norms:
+        norm.momentum = 1.0
+    model(frames(model, 4, c.n_past + 3), torch.randn(4, c.n_past + 2, c.z_dim))
+    for norm in norms:
+        norm.momentum = 0.1
+    return model
+
+
+def frames(model: SVG, batch: int = 3, length: int = 7, seed: int = 0) -> torch.Tensor:
+    c = model.config
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (batch, length, c.channels, c.size, c.size), dtype=torch.uint8, generator=generator)
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_published_parameter_counts():
+    """Sums over the published layers by hand: a k x k convolution a -> b has k*k*a*b + b, its BatchNorm 2 b."""
+
+    def conv(k, *channels):
+        return sum(k * k * a * b + 3 * b for a, b in pairwise(channels))
+
+    encoder = conv(3, 3, 64, 64) + conv(3, 64, 128, 128) + conv(3, 128, 256, 256, 256) + conv(3, 256, 512, 512, 512)
+    encoder += conv(4, 512, 128)
+    decoder = conv(4, 128, 512) + conv(3, 1024, 512, 512, 256) + conv(3, 512, 256, 256, 128) + conv(3, 256, 128, 64)
+    decoder += conv(3, 128, 64) + 9 * 64 * 3 + 3
+
+    def lstm(inputs, layers, outputs):
+        return inputs * 256 + 256 + layers * (8 * 256 * 256 + 8 * 256) + 256 * outputs + outputs
+
+    model = SVG(ModelConfig(), likelihoods.build("optimal_sigma"))
+    assert count(model.encoder) == encoder
+    assert count(model.decoder) == decoder
+    assert count(model.predictor) == lstm(128 + 64, 2, 128)
+    assert count(model.posterior) == count(model.prior) == lstm(128, 1, 2 * 64)
+    assert round(count(model) / 1e6, 1) == 22.8
+
+
+@pytest.mark.parametrize("backbone", ["vgg", "dcgan"])
+@pytest.mark.parametrize(("size", "channels"), [(64, 1), (128, 3), (64, 5)])
+def test_backbone_shapes(backbone, size, channels):
+    encoder, decoder = backbones.build(backbone, channels=channels, out_channels=7, size=size, width=4, g_dim=12)
+    h, skips = encoder(torch.rand(2, channels, size, size))
+    assert h.shape == (2, 12)
+    assert h.abs().max() <= 1
+    assert decoder(h, decoder.skip_halves(skips)).shape == (2, 7, size, size)
+
+
+def test_published_initialisation():
+    model = SVG(ModelConfig(), likelihoods.build("fixed_gaussian"))
+    conv = model.encoder.stages[2][0]
+    norm = model.decoder.stages[0][0]
+    assert conv.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert conv.bias.abs().max() == 0
+    assert norm.weight.mean().item() == pytest.approx(1, abs=0.01)
+    assert norm.weight.std().item() == pytest.approx(0.02, rel=0.2)
+
+
+@pytest.mark.parametrize("backbone", ["vgg", "dcgan"])
+@pytest.mark.parametrize("skip_frame", ["last_context", "published", "previous"])
+@pytest.mark.parametrize("prior", ["learned", "fixed", "none"])
+def test_equals_the_per_frame_loop(backbone, skip_frame, prior):
+    model = make(backbone=backbone, skip_frame=skip_frame, prior=prior, n_past=3).eval()
+    naive = NaiveSVG(model).eval()
+    video = frames(model)
+    noise = torch.randn(3, 6, 4)
+    ours, theirs = model(video, noise), naive(video, noise)
+    scale = theirs.params.std()
+    assert scale > 1e-2  # not a constant
+    torch.testing.assert_close(ours.params / scale, theirs.params / scale, rtol=1e-5, atol=1e-5)
+    assert torch.equal(ours.target, theirs.target)
+    if prior != "none":
+        for a, b in ((ours.posterior, theirs.posterior), (ours.prior, theirs.prior)):
+            torch.testing.assert_close(a.mean, b.mean, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(a.logvar, b.logvar, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["vgg", "dcgan"])
+@pytest.mark.parametrize("skip_frame", ["last_context", "published", "previous"])
+def test_gradients_equal_the_per_frame_loop(backbone, skip_frame):
+    """In float64: rounding that flips a max-pool's choice would change a gradient."""
+    model = make(backbone=backbone, skip_frame=skip_frame, n_past=3).eval().double()
+    video, noise = frames(model).double() / 255, torch.randn(3, 6, 4).double()
+    grads = []
+    for forward in (model, NaiveSVG(model).eval()):
+        model.zero_grad()
+        out = forward(video, noise)
+        (out.params.square().mean() + out.posterior.kl(out.prior).mean()).backward()
+        grads.append({name: p.grad.clone() for name, p in model.named_parameters()})
+    for name, grad in grads[0].items():
+        scale = grads[1][name].abs().max().item()
+        assert scale > 0, name
+        torch.testing.assert_close(grad, grads[1][name], rtol=1e-6, atol=1e-9 * scale, msg=name)
+
+
+def test_no_later_frame_is_seen():
+    """The prior and the decoder's inputs at t don't depend on frames after it; the posterior at t sees frame t."""
+    model = make(n_past=2).eval()
+    video, noise = frames(model), torch.randn(3, 6, 4)
+    changed = video.clone()
+    changed[:, 4] = 255 - changed[:, 4]
+    a, b = model(video, noise), model(changed, noise)
+    assert torch.equal(a.prior.mean[:, :4], b.prior.mean[:, :4])
+    assert torch.equal(a.posterior.mean[:, :3], b.posterior.mean[:, :3])
+    assert not torch.equal(a.posterior.mean[:, 3], b.posterior.mean[:, 3])
+    torch.testing.assert_close(a.params[:, :3], b.params[:, :3])
+
+
+def test_wrong_frames_are_refused():
+    model = make()
+    with pytest.raises(ValueError, match=r"\(B, T, 3, 64, 64\)"):
+        model(torch.zeros(1, 5, 1, 64, 64, dtype=torch.uint8), None)
+    with pytest.raises(ValueError, match="model.n_past=2"):
+        model(torch.zeros(1, 2, 3, 64, 64, dtype=torch.uint8), None)
