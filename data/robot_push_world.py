@@ -27,9 +27,9 @@ HAND_TOP = 0.11
 CLEARANCE = 0.075
 """From this height on the finger tips are above every object (m)."""
 
-FINGER_SIZE = (0.024, 0.042)
-PALM_SIZE = (0.084, 0.034)
-FINGER_X = 0.030
+FINGER_SIZE = (0.026, 0.046)
+PALM_SIZE = (0.088, 0.036)
+FINGER_X = 0.031
 """The hand's parts (m), in its own frame: the fingers point along +y, the origin is the middle of the palm."""
 
 _WORKSPACE = 0.175
@@ -39,13 +39,13 @@ _YAW_RANGE = 0.7
 _LIFT_SPEED = 0.25
 _LIFT_ACCELERATION = 2.5
 _HOLD = (4, 9)
-_AIMED = 0.7
+_AIMED = 0.75
 _RAISED = 0.1
 _WARM_UP_FRAMES = 4
 _SUBSTEPS = 12
 
 _HAND_MASS = 2.0
-_HAND_FORCE = 4.5
+_HAND_FORCE = 3.4
 _HAND_TORQUE = 0.25
 _HAND_INERTIA = 0.012
 _GRAVITY = 9.81
