@@ -1,0 +1,10 @@
+"""Measures of predicted frames; they see tensors alone.
+
+scores = svg.metrics.psnr(prediction, truth)    # (B, S, T, C, H, W), (B, T, C, H, W) -> (B, S, T)
+"""
+
+from svg.metrics.best import BestOfN, Interval
+from svg.metrics.frames import MSE_FLOOR, psnr, ssim, ssim_svg
+from svg.metrics.lpips import LPIPS, WeightsError, find_weights
+
+__all__ = ["LPIPS", "MSE_FLOOR", "BestOfN", "Interval", "WeightsError", "find_weights", "psnr", "ssim", "ssim_svg"]
