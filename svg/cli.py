@@ -28,7 +28,7 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin,
 
 import yaml
 
-from svg.config import build, option_names, unknown_option
+from svg.config import from_dict, option_names, unknown_option
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ def parse(
         for path in finder.parse_known_args(argv)[0].config:
             _merge(values, _read_yaml(path))
             try:
-                build(cls, values)
+                from_dict(cls, values)
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from None
     parser = _parser(cls, values, program, description, config_files)
@@ -98,7 +98,7 @@ def parse(
             _assign(values, option, _value(text, kind))
         except yaml.YAMLError:
             raise ValueError(f"--{option} is {text!r}, which is not a YAML value") from None
-    return build(cls, values)
+    return from_dict(cls, values)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -197,7 +197,7 @@ def _keyed(rest: list[str], kinds: dict[str, Any], names: list[str]) -> list[tup
 
 
 def _value(text: Any, kind: Any) -> Any:
-    """What was typed, read as the option's type; `build` checks it."""
+    """What was typed, read as the option's type; `from_dict` checks it."""
     origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return None if text == "null" else _value(text, next(arg for arg in args if arg is not type(None)))

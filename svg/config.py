@@ -231,10 +231,10 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
     Raises:
         ValueError: an unknown option or a wrong value, named.
     """
-    return build(Config, values)
+    return from_dict(Config, values)
 
 
-def build(cls: type[T], values: Mapping[str, Any]) -> T:
+def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     """A dataclass, with dataclasses as fields, from plain containers; types are checked, unknown options refused.
 
     Raises:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -157,6 +158,12 @@ class SVG(nn.Module):
                 f"{frames.shape[1]} frames are too few: this model conditions on model.n_past={c.n_past} frames and "
                 f"needs at least {least} here"
             )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes config.json and model.safetensors, from which `svg.load` rebuilds the model."""
+        from svg.pretrained import save_pretrained
+
+        save_pretrained(self, folder)
 
     def rollout(self, context: Tensor, horizon: int, samples: int = 1, seed: int = 0, **options: Any) -> Any:
         """Possible futures of each context: float32 (B, S, horizon, C, H, W) in [0, 1]; with `stddev=True`, a pair of

@@ -49,4 +49,6 @@ def build(name: str, channels: int = 3, size: tuple[int, int] = (64, 64), **opti
         if option not in valid:
             listed = ", ".join(f"{key}={default!r}" for key, default in valid.items()) or "none"
             raise ValueError(f"likelihood.options.{option} is not an option of {name}, whose options are: {listed}")
-    return cls(channels=channels, size=size, **options)
+    likelihood = cls(channels=channels, size=size, **options)
+    likelihood.name, likelihood.options = name, options
+    return likelihood

@@ -38,6 +38,9 @@ class Likelihood(nn.Module):
         mean: how a raw mean map becomes a mean: `sigmoid` or `identity`.
     """
 
+    name: str
+    options: Mapping[str, Any]
+    """What `svg.likelihoods.build` made it from, so that a saved model can be rebuilt."""
     normalised: bool = True
     """Whether the training loss is the NLL of a density."""
     fits_target: bool = False

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svg.config import Config, LikelihoodConfig, ModelConfig, TrainConfig, build, config_from_dict
+from svg.config import Config, LikelihoodConfig, ModelConfig, TrainConfig, config_from_dict, from_dict
 
 options = st.dictionaries(
     st.text(min_size=1), st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.floats(0, 1))
@@ -76,4 +76,4 @@ def test_a_field_without_default_is_required():
         checkpoint: str
 
     with pytest.raises(ValueError, match="--checkpoint is required"):
-        build(Options, {})
+        from_dict(Options, {})
