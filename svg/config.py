@@ -189,18 +189,22 @@ class EvalConfig:
     samples: int = 100
     """Futures drawn per clip; the best is taken per metric."""
     clips: int = 0
-    """Test clips; 0 means all."""
+    """Test clips, from the first; 0 means all."""
+    context: int = 0
+    """Frames that a future is conditioned on; 0 means the model's n_past."""
     seed: int = 0
     """Seed of the futures."""
     gifs: int = 4
     """Clips shown as GIFs."""
     memory: float = 2.0
     """Memory budget of a rollout (GiB); decides how many futures are drawn at once."""
+    lpips_weights: str | None = None
+    """File of torchvision's AlexNet weights; by default it is looked for in torch's cache."""
 
     def __post_init__(self) -> None:
         for name in ("horizon", "samples"):
             _require(getattr(self, name) >= 1, f"eval.{name}", getattr(self, name), "must be at least 1")
-        for name in ("clips", "seed", "gifs"):
+        for name in ("clips", "context", "seed", "gifs"):
             _require(getattr(self, name) >= 0, f"eval.{name}", getattr(self, name), "must not be negative")
         _require(self.memory > 0, "eval.memory", self.memory, "must be positive")
 
