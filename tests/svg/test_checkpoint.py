@@ -1,0 +1,163 @@
+"""Checkpoints are whole or not there, whatever happens, and give back every bit."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from svg import checkpoint
+from svg.checkpoint import Checkpoint, CheckpointError
+
+FILES = ("config.json", "model.safetensors", "training.json", "training.safetensors", "manifest.json")
+
+
+def some(step: int) -> Checkpoint:
+    weights = {"a": torch.full((2, 3), float(step)), "count": torch.tensor(step), "half": torch.ones(1).bfloat16()}
+    training = {"a": torch.full((2, 3), -1.0), "optimizer.exp_avg/a": torch.rand(3)}
+    return Checkpoint(
+        step, {"train": {"lr": 0.1}, "x": [1, None]}, weights, training, {"seconds": 1.25, "scaler": None}
+    )
+
+
+def steps(run: Path) -> list[int]:
+    return [int(path.name.removeprefix("step_")) for path in sorted((run / "checkpoints").glob("step_*"))]
+
+
+def test_what_was_saved_is_read(tmp_path):
+    saved = some(7)
+    folder = checkpoint.save(tmp_path, saved, keep=1)
+    assert folder == tmp_path / "checkpoints/step_00000007" == checkpoint.latest(tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    read = checkpoint.read(folder)
+    assert (read.step, read.config, read.state) == (saved.step, saved.config, saved.state)
+    for ours, theirs in ((saved.weights, read.weights), (saved.training, read.training)):
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) and ours[key].dtype == theirs[key].dtype for key in ours)
+
+
+def test_the_last_n_are_kept(tmp_path):
+    assert checkpoint.latest(tmp_path) is None
+    for step in (1, 2, 3, 10):
+        checkpoint.save(tmp_path, some(step), keep=2)
+    assert steps(tmp_path) == [3, 10]
+    # Going on from an earlier one, because the newest was damaged, what came after it goes.
+    checkpoint.save(tmp_path, some(4), keep=2)
+    assert steps(tmp_path) == [3, 4]
+    # The same step may be saved again.
+    checkpoint.save(tmp_path, some(4), keep=2)
+    assert steps(tmp_path) == [3, 4]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["missing", "truncated", "changed"])
+def test_a_damaged_newest_is_reported_and_the_one_before_it_used(tmp_path, caplog, name, damage):
+    first = checkpoint.save(tmp_path, some(1), keep=2)
+    path = checkpoint.save(tmp_path, some(2), keep=2) / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "truncated":
+        path.write_bytes(content[:-2])
+    elif damage == "changed":
+        middle = content.index(b"lr") if name == "config.json" else len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    assert checkpoint.latest(tmp_path) == first
+    assert len(caplog.records) == 1
+    assert name in caplog.text or name == "manifest.json"
+    assert "trying the checkpoint before it" in caplog.text
+
+
+def test_all_damaged_is_an_error_that_names_the_remedy(tmp_path):
+    folder = checkpoint.save(tmp_path, some(1), keep=2)
+    (folder / "training.json").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"has no checkpoint that is whole \(.*training.json is missing\): delete"
+    ):
+        checkpoint.latest(tmp_path)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_killed_at_any_moment_a_whole_checkpoint_remains(tmp_path, monkeypatch):
+    """Every operation on the disk is, in turn, the one that never returns."""
+    countdown = [0]
+
+    def dying(operation):
+        def wrapped(*args, **kwargs):
+            countdown[0] -= 1
+            if countdown[0] == 0:
+                raise Killed
+            return operation(*args, **kwargs)
+
+        return wrapped
+
+    for module, name in ((os, "fsync"), (os, "unlink"), (os, "rmdir"), (Path, "rename"), (checkpoint, "save_file")):
+        monkeypatch.setattr(module, name, dying(getattr(module, name)))
+    for moment in range(1, 1000):
+        run = tmp_path / str(moment)
+        countdown[0] = 0
+        for step in (1, 2):
+            checkpoint.save(run, some(step), keep=2)
+        countdown[0] = moment
+        try:
+            checkpoint.save(run, some(3), keep=2)
+        except Killed:
+            countdown[0] = 0
+            newest = checkpoint.latest(run)
+            assert newest is not None and newest.name in ("step_00000002", "step_00000003")
+            checkpoint.remove_leftovers(run)
+            assert sorted(os.listdir(run / "checkpoints")) == [f"step_{step:08d}" for step in steps(run)]
+            checkpoint.save(run, some(4), keep=1)
+            assert steps(run) == [4]
+            shutil.rmtree(run)
+        else:
+            assert moment > 10
+            return
+    raise AssertionError("never finished")
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_an_optimizer_goes_on_bit_for_bit(seed, amsgrad):
+    def network():
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3))
+        net.to(memory_format=torch.channels_last)
+        groups = [{"params": net[0].parameters(), "lr": 0.1}, {"params": [*net[2].parameters(), *net[1].parameters()]}]
+        return net, torch.optim.Adam(groups, amsgrad=amsgrad), {p: name for name, p in net.named_parameters()}
+
+    def step(net, optimizer, number):
+        x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(number))
+        optimizer.zero_grad()
+        net(x).square().sum().backward()
+        optimizer.step()
+
+    straight, its_optimizer, names = network()
+    for number in range(3):
+        step(straight, its_optimizer, number)
+    state = {name: tensor.clone() for name, tensor in straight.state_dict().items()}
+    tensors = {k: v.clone().contiguous() for k, v in checkpoint.optimizer_tensors(its_optimizer, names).items()}
+    assert "optimizer.exp_avg/0.weight" in tensors and "optimizer.step/2.bias" in tensors
+    step(straight, its_optimizer, 3)
+
+    resumed, optimizer, names = network()
+    resumed.load_state_dict(state)
+    checkpoint.load_optimizer_tensors(optimizer, names, tensors)
+    moment = optimizer.state[resumed[0].weight]["exp_avg"]
+    assert moment.is_contiguous(memory_format=torch.channels_last)
+    step(resumed, optimizer, 3)
+    assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
+
+
+def test_json_that_is_not_an_object_is_damage(tmp_path):
+    folder = checkpoint.save(tmp_path, some(1), keep=1)
+    (folder / "config.json").write_text(json.dumps([1]))
+    with pytest.raises(CheckpointError, match=r"config.json is damaged \(it holds no object\)"):
+        checkpoint.read_config(folder)
