@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from svg import checkpoint
@@ -123,11 +121,10 @@ def test_killed_at_any_moment_a_whole_checkpoint_remains(tmp_path, monkeypatch):
     raise AssertionError("never finished")
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.booleans())
-def test_an_optimizer_goes_on_bit_for_bit(seed, amsgrad):
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_an_optimizer_goes_on_bit_for_bit(amsgrad):
     def network():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3))
         net.to(memory_format=torch.channels_last)
         groups = [{"params": net[0].parameters(), "lr": 0.1}, {"params": [*net[2].parameters(), *net[1].parameters()]}]
