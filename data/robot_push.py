@@ -7,14 +7,14 @@ with the same frames as a shorter one.
     python -m data.robot_push --out datasets/robot_push
 
 writes a clip store a split (data/clips.py) with one camera: `top` is the counterpart of BAIR's image_aux1, which nearly
-every paper uses, `oblique` that of image_main. The per-frame arrays:
+every paper uses, `oblique` that of image_main. The per-frame arrays are
     actions          (4,) commanded velocity of the hand until the next frame: along x, y, up (m/s), turn (rad/s)
     endeffector_pos  (3,) where the hand is: x, y, height of the finger tips (m)
 
     python -m data.robot_push --out FOLDER --tfrecords
 
-writes the same clips, from both cameras, in BAIR's own layout instead: FOLDER/softmotion30_44k/{train,test}. BAIR has
-no validation split, so none is written there; readers hold out traj_256_to_511 of train.
+writes the same clips, from both cameras, in BAIR's own layout instead, FOLDER/softmotion30_44k/{train,test}, for
+whatever reads that. BAIR has no validation split, so none is written; its readers hold out traj_256_to_511 of train.
 
 T frames, H W pixels.
 """
@@ -22,27 +22,34 @@ T frames, H W pixels.
 from __future__ import annotations
 
 import argparse
-import functools
+import fcntl
 import itertools
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from data.clips import ClipWriter, StoreError
-from data.robot_push_render import CAMERAS, PALETTE, SIZES, render
+from data.robot_push_render import BAIR_NAMES, CAMERAS, PALETTE, SIZES, render
 from data.robot_push_world import FPS, simulate
+from data.tfrecord import encode_example, write_record
 
 SPLITS = {"train": 0, "val": 1, "test": 2}
+BAIR_FOLDER = "softmotion30_44k"
+RECORDS_PER_FILE = 256
 _CHUNK = 8
 """Clips a task of a worker process."""
 
@@ -78,54 +85,33 @@ def make(
     clips: int = 1500,
     val_clips: int = 128,
     test_clips: int = 256,
+    frames: int = 30,
     size: int = 64,
     camera: str = "top",
     seed: int = 0,
-    frames: int = 30,
     workers: int | None = None,
+    tfrecords: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> None:
     """Simulate a data set: the folder `out` with the clip stores train, val and test; it appears whole or not at all.
 
     Args:
+        frames: length of a clip.
         size: frame height and width (pixels).
         camera: top or oblique.
-        frames: length of a clip.
-        workers: processes; all cores by default. The result does not depend on it.
+        workers: processes; one a core by default. The result does not depend on it.
+        tfrecords: write both cameras in BAIR's layout instead, without the validation clips.
         overwrite: replace a data set that is there.
+        progress: show a progress bar.
 
     Raises:
-        StoreError: `out` exists, is something else, or does not fit on the disk.
+        StoreError: `out` exists, is being made by another process, or does not fit on the disk.
         ValueError: an argument is out of range.
     """
-    counts = {"train": clips, "val": val_clips, "test": test_clips}
-    _check(counts, size=size, camera=camera, seed=seed, frames=frames, workers=workers)
-    out = Path(out)
-    with _staged(out, overwrite, sum(counts.values()) * frames * size**2 * 3) as stage:
-        with tqdm(total=sum(counts.values()), desc=f"simulating {out}", unit="clip", disable=not progress) as bar:
-            for split, count in counts.items():
-                writer = ClipWriter(
-                    stage / split,
-                    frame_shape=(size, size, 3),
-                    fps=FPS,
-                    source="simulated robot pushing",
-                    split=split,
-                    arrays={"actions": 4, "endeffector_pos": 3},
-                    details={"seed": seed, "camera": camera},
-                    overwrite=True,
-                )
-                recipe = functools.partial(make_clip, seed, split, frames=frames, size=size, cameras=(camera,))
-                with writer:
-                    for clip in _in_parallel(recipe, count, workers):
-                        writer.append(clip.frames[camera], actions=clip.actions, endeffector_pos=clip.positions)
-                        bar.update()
-
-
-def _check(counts: dict[str, int], *, size: int, camera: str, seed: int, frames: int, workers: int | None) -> None:
-    least = {f"{split} clips": (count, 1) for split, count in counts.items()}
-    least |= {"frames": (frames, 2), "seed": (seed, 0), "workers": (1 if workers is None else workers, 1)}
-    for name, (value, minimum) in least.items():
+    workers = _cores() if workers is None else workers
+    least = {"clips": (clips, 1), "val_clips": (val_clips, 1), "test_clips": (test_clips, 1), "frames": (frames, 1)}
+    for name, (value, minimum) in (least | {"seed": (seed, 0), "workers": (workers, 1)}).items():
         if value < minimum:
             raise ValueError(f"{name} is {value}, but it must be at least {minimum}")
     if not SIZES[0] <= size <= SIZES[1]:
@@ -133,58 +119,138 @@ def _check(counts: dict[str, int], *, size: int, camera: str, seed: int, frames:
     if camera not in CAMERAS:
         raise ValueError(f"camera is {camera!r}, but it must be one of {', '.join(CAMERAS)}")
 
+    counts = {"train": clips, "val": 0 if tfrecords else val_clips, "test": test_clips}
+    total = sum(counts.values())
+    cameras = list(CAMERAS) if tfrecords else [camera]
+    recipe = partial(make_clip, seed, frames=frames, size=size, cameras=cameras)
+    jobs = [(split, index) for split, count in counts.items() for index in range(count)]
+    with (
+        _staged(Path(out), overwrite, total * frames * size**2 * 3 * len(cameras)) as stage,
+        closing(_in_parallel(recipe, jobs, workers)) as simulated,
+        tqdm(simulated, f"simulating {out}", total, unit="clip", disable=not progress) as bar,
+    ):
+        clips_in_order = zip(jobs, bar, strict=True)
+        for split, group in itertools.groupby(clips_in_order, key=lambda pair: pair[0][0]):
+            made = (clip for _, clip in group)
+            if tfrecords:
+                _write_tfrecords(stage / BAIR_FOLDER / split, made, counts[split])
+            else:
+                _write_store(stage / split, made, size, camera, seed)
+
+
+def _write_store(folder: Path, clips: Iterable[Clip], size: int, camera: str, seed: int) -> None:
+    with ClipWriter(
+        folder,
+        frame_shape=(size, size, 3),
+        fps=FPS,
+        source="simulated robot pushing",
+        split=folder.name,
+        arrays={"actions": 4, "endeffector_pos": 3},
+        details={"seed": seed, "camera": camera},
+    ) as writer:
+        for clip in clips:
+            writer.append(clip.frames[camera], actions=clip.actions, endeffector_pos=clip.positions)
+
+
+def _write_tfrecords(folder: Path, clips: Iterator[Clip], count: int) -> None:
+    """BAIR's files, 256 records each: raw uint8 RGB under a name that ends in `encoded`, one key a frame."""
+    folder.mkdir(parents=True)
+    for first in range(0, count, RECORDS_PER_FILE):
+        last = min(first + RECORDS_PER_FILE, count) - 1
+        with open(folder / f"traj_{first}_to_{last}.tfrecords", "wb") as file:
+            for clip in itertools.islice(clips, last + 1 - first):
+                write_record(file, encode_example(_features(clip)))
+
+
+def _features(clip: Clip) -> dict[str, bytes | np.ndarray]:
+    features: dict[str, bytes | np.ndarray] = {}
+    for t, (action, position) in enumerate(zip(clip.actions, clip.positions, strict=True)):
+        for camera, frames in clip.frames.items():
+            features[f"{t}/{BAIR_NAMES[camera]}/encoded"] = frames[t].tobytes()
+        features[f"{t}/action"], features[f"{t}/endeffector_pos"] = action, position
+    return features
+
 
 @contextmanager
 def _staged(out: Path, overwrite: bool, size: int) -> Iterator[Path]:
-    """A folder to fill, which becomes `out` when the block ends without an exception, and else is deleted."""
-    out = out.resolve()
-    ours = set(SPLITS) | {"softmotion30_44k"}
-    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - ours):
+    """A folder to fill with `size` bytes, which becomes `out` when the block ends without an exception."""
+    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - {*SPLITS, BAIR_FOLDER}):
         raise StoreError(f"{out} exists and is not a simulated data set, so it is left alone: choose another folder")
     if out.exists() and any(out.iterdir()) and not overwrite:
-        raise StoreError(f"{out} exists: delete it or choose another folder, or give --overwrite to replace it")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(out.parent).free
-    if size * 1.05 > free:
+        raise StoreError(f"{out} exists: choose another folder, or give --overwrite to replace it")
+    target = out.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(target.parent).free
+    if size * 1.02 > free:
         raise StoreError(
-            f"{out} needs {size / 2**30:.2f} GiB, {free / 2**30:.2f} GiB are free there: "
+            f"{out} needs {size / 2**30:.2f} GiB, but {free / 2**30:.2f} GiB are free there: "
             "make fewer clips (--clips) or choose another disk (--out)"
         )
-    stage, old = (out.with_name(f".{out.name}.{suffix}") for suffix in ("partial", "old"))
+    stage, old = (target.with_name(f".{target.name}.{suffix}") for suffix in ("partial", "old"))
     stage.mkdir(exist_ok=True)
+    lock = os.open(stage, os.O_RDONLY)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise StoreError(f"{out} is being made by another process: wait for it to end") from None
+    try:
+        for leftover in stage.iterdir():
+            shutil.rmtree(leftover)
         yield stage
-        if out.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            out.rename(old)
-        stage.rename(out)
         shutil.rmtree(old, ignore_errors=True)
-    finally:
+        if target.exists():
+            target.rename(old)
+        stage.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
+        raise
+    finally:
+        os.close(lock)
 
 
-def _in_parallel(recipe: Callable[[int], Clip], count: int, workers: int | None) -> Iterator[Clip]:
-    """`recipe` of 0 to count - 1, in that order, by several processes that run only a little ahead."""
-    processes = min(workers or len(os.sched_getaffinity(0)), -(-count // _CHUNK))
-    if processes == 1:
-        yield from map(recipe, range(count))
+def _in_parallel(recipe: partial[Clip], jobs: Sequence[tuple[str, int]], workers: int) -> Generator[Clip]:
+    """The clips of the jobs (split, index), in their order, by processes that run only a little ahead."""
+    if workers == 1 or len(jobs) <= _CHUNK:
+        yield from itertools.starmap(recipe, jobs)
         return
-    chunks = (range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK))
-    context = multiprocessing.get_context("spawn")  # forking a process that runs torch's threads can hang
-    pool = ProcessPoolExecutor(processes, mp_context=context)
+    chunks = (jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK))
+    context = multiprocessing.get_context("spawn")  # a fork of a process that runs torch's threads can hang
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    pending: deque[Future[list[Clip]]] = deque()
     try:
-        pending: deque[Future[list[Clip]]] = deque()
-        for chunk in itertools.islice(chunks, 2 * processes):
-            pending.append(pool.submit(_map, recipe, chunk))
-        while pending:
-            yield from pending.popleft().result()
-            pending.extend(pool.submit(_map, recipe, chunk) for chunk in itertools.islice(chunks, 1))
+        for chunk in chunks:
+            pending.append(pool.submit(_make_chunk, recipe, chunk))
+            if len(pending) > 2 * workers:
+                yield from pending.popleft().result()
+        for future in pending:
+            yield from future.result()
+    except BrokenProcessPool:
+        raise StoreError("a process that simulates was killed (out of memory?): try fewer with --workers") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _map(recipe: Callable[[int], Clip], indices: range) -> list[Clip]:
-    return [recipe(index) for index in indices]
+def _make_chunk(recipe: partial[Clip], jobs: Sequence[tuple[str, int]]) -> list[Clip]:
+    return [recipe(*job) for job in jobs]
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when it does, however that happens."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -203,7 +269,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--size", type=int, default=64, help="frame height and width (pixels)")
     add("--camera", choices=list(CAMERAS), default="top", help="top is the counterpart of BAIR's image_aux1")
     add("--seed", type=int, default=0, help="clips follow from it and from their split and index")
-    add("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes; the clips do not depend on it")
+    add("--workers", type=int, default=_cores(), help="processes; the clips do not depend on it")
+    add("--tfrecords", action="store_true", help="write both cameras in BAIR's layout instead, train and test")
     add("--overwrite", action="store_true", help="replace a data set that is there")
     options = vars(parser.parse_args(arguments))
     try:
@@ -214,10 +281,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)
         return 130
-    counts = ", ".join(
-        f"{options[f'{key}clips']:,} {split}" for key, split in (("", "train"), ("val_", "val"), ("test_", "test"))
+    layout = (
+        f"{BAIR_FOLDER}/train and test, in BAIR's layout" if options["tfrecords"] else "clip stores train, val and test"
     )
-    print(f"{options['out']}: {counts} clips")
+    print(f"{options['out']}: {layout}")
     return 0
 
 

@@ -40,7 +40,7 @@ _LIFT_SPEED = 0.25
 _LIFT_ACCELERATION = 2.5
 _HOLD = (4, 9)
 _AIMED = 0.75
-_RAISED = 0.1
+_RAISED = 0.06
 _WARM_UP_FRAMES = 4
 _SUBSTEPS = 12
 
@@ -201,12 +201,10 @@ class _World:
         self.height = height
 
     def _is_above_thing(self) -> bool:
-        own = set(self.hand_shapes)
-        for shape in self.hand_shapes:
-            shape.filter = pymunk.ShapeFilter(mask=_OBJECT_CATEGORY)
-        found = any(hit.shape not in own for shape in self.hand_shapes for hit in self.space.shape_query(shape))
+        self._touch_objects(True)
+        hits = [hit.shape for shape in self.hand_shapes for hit in self.space.shape_query(shape)]
         self._touch_objects(False)
-        return found
+        return any(shape is not None and shape.body in self.bodies for shape in hits)
 
     def _choose_action(self) -> None:
         """Keep the action for its time, unless it leads out of the workspace; then draw another."""
