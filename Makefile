@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
 .PHONY: venv demo test lint clean
 
 venv: $(VENV)/.installed

@@ -64,7 +64,7 @@ def decode(decoder: Decoder, g: Tensor, skips: list[Tensor]) -> Tensor:
     x = decoder.first(g[:, :, None, None])
     for join, stage, skip in zip(decoder.joins, decoder.stages, reversed(skips), strict=True):
         assert isinstance(join, SkipConv)
-        if decoder.upsample:
+        if not join.transposed:
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
         x = stage(join.conv(torch.cat((x, skip), dim=1)))
     return x

@@ -54,31 +54,47 @@ def repeat_frames(x: Tensor, repeats: Sequence[int]) -> Tensor:
     return torch.cat(parts, dim=1).flatten(0, 1).permute(0, 3, 1, 2)
 
 
+def transposed_weight(weight: Tensor) -> Tensor:
+    """The 4x4 kernel whose stride-2 transposed convolution equals nearest upsampling by 2 and a 3x3 convolution.
+
+    Each output pixel sees 2x2 input pixels under the sum of the taps that fall on them: 4/9 of the multiply-adds.
+
+    Args:
+        weight: of the 3x3 convolution, (out, in, 3, 3).
+
+    Returns:
+        (in, out, 4, 4).
+    """
+    flipped = weight.flip(2, 3).transpose(0, 1)
+    return sum(F.pad(flipped, (x, 1 - x, y, 1 - y)) for x in (0, 1) for y in (0, 1))  # type: ignore[return-value]
+
+
 class SkipConv(nn.Module):
     """A convolution of concat[up, skip], whose two halves are computed apart. `conv` holds the whole weight.
 
     Args:
-        conv: nn.Conv2d or nn.ConvTranspose2d over up_channels + skip channels.
+        conv: over up_channels + skip channels. An nn.ConvTranspose2d (dcgan) doubles the resolution of both; before an
+            nn.Conv2d of 3x3 (vgg), `up` alone is doubled, by nearest upsampling.
         up_channels: how many of its input channels are the upsampled ones; these come first.
     """
 
     def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, up_channels: int) -> None:
         super().__init__()
         self.conv, self.up_channels = conv, up_channels
-
-    def _half(self, x: Tensor, channels: slice, bias: Tensor | None) -> Tensor:
-        weight, conv = self.conv.weight, self.conv
-        if isinstance(conv, nn.ConvTranspose2d):
-            return F.conv_transpose2d(x, weight[channels], bias, conv.stride, conv.padding)  # type: ignore[arg-type]
-        return F.conv2d(x, weight[:, channels], bias, conv.stride, conv.padding)
+        self.transposed = isinstance(conv, nn.ConvTranspose2d)
 
     def skip_half(self, skip: Tensor) -> Tensor:
         """The skip's share of the output, bias included."""
-        return self._half(skip, slice(self.up_channels, None), self.conv.bias)
+        weight, bias = self.conv.weight, self.conv.bias
+        if self.transposed:
+            return F.conv_transpose2d(skip, weight[self.up_channels :], bias, stride=2, padding=1)
+        return F.conv2d(skip, weight[:, self.up_channels :], bias, padding=1)
 
     def forward(self, up: Tensor, skip_half: Tensor) -> Tensor:
-        """The output, given `skip_half` of the skip that belongs to each image of `up`."""
-        return self._half(up, slice(self.up_channels), None) + skip_half
+        """The output at twice the resolution of `up`, given the `skip_half` that belongs to each image of it."""
+        weight = self.conv.weight
+        kernel = weight[: self.up_channels] if self.transposed else transposed_weight(weight[:, : self.up_channels])
+        return F.conv_transpose2d(up, kernel, stride=2, padding=1) + skip_half
 
 
 class Encoder(nn.Module):
@@ -115,16 +131,12 @@ class Decoder(nn.Module):
         first: (N, G, 1, 1) to the smallest feature map.
         joins: one SkipConv a stage, smallest first.
         stages: what follows each join.
-        upsample: nearest upsampling by 2 before each stage (vgg); dcgan's transposed convolutions upsample themselves.
     """
 
-    def __init__(
-        self, first: nn.Module, joins: Sequence[SkipConv], stages: Sequence[nn.Module], upsample: bool
-    ) -> None:
+    def __init__(self, first: nn.Module, joins: Sequence[SkipConv], stages: Sequence[nn.Module]) -> None:
         super().__init__()
         self.first = first
         self.joins, self.stages = nn.ModuleList(joins), nn.ModuleList(stages)
-        self.upsample = upsample
 
     def skip_halves(self, skips: Sequence[Tensor]) -> list[Tensor]:
         """What the skips (largest first) of each distinct frame contribute to each stage (smallest first)."""
@@ -140,8 +152,6 @@ class Decoder(nn.Module):
         """
         x = self.first(g[:, :, None, None])
         for join, stage, half in zip(self.joins, self.stages, skip_halves, strict=True):
-            if self.upsample:
-                x = F.interpolate(x, scale_factor=2.0, mode="nearest")
             x = stage(join(x, repeat_frames(half, repeats)))
         return x
 
@@ -159,7 +169,7 @@ def _vgg(channels: int, out_channels: int, size: int, width: int, g_dim: int) ->
     joins = [SkipConv(nn.Conv2d(b[0], b[1], 3, padding=1), b[0] // 2) for b in up_blocks]
     stages = [nn.Sequential(*_norm_act(b[1]), *_conv3x3(b[1:])) for b in up_blocks]
     stages[-1].append(nn.ConvTranspose2d(w, out_channels, 3, padding=1))
-    return encoder, Decoder(first, joins, stages, upsample=True)
+    return encoder, Decoder(first, joins, stages)
 
 
 def _dcgan(channels: int, out_channels: int, size: int, width: int, g_dim: int) -> tuple[Encoder, Decoder]:
@@ -177,7 +187,7 @@ def _dcgan(channels: int, out_channels: int, size: int, width: int, g_dim: int) 
         for skip, out in zip(reversed(widths), outputs, strict=True)
     ]
     stages: list[nn.Module] = [nn.Sequential(*_norm_act(out)) for out in outputs[:-1]]
-    return encoder, Decoder(first, joins, [*stages, nn.Identity()], upsample=False)
+    return encoder, Decoder(first, joins, [*stages, nn.Identity()])
 
 
 REGISTRY = {"vgg": _vgg, "dcgan": _dcgan}
