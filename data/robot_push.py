@@ -227,7 +227,9 @@ def _in_parallel(recipe: partial[Clip], jobs: Sequence[tuple[str, int]], workers
         for future in pending:
             yield from future.result()
     except BrokenProcessPool:
-        raise StoreError("a process that simulates was killed (out of memory?): try fewer with --workers") from None
+        raise StoreError(
+            "the processes that simulate ended unexpectedly (out of memory?): --workers 1 does without them"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -21,6 +21,8 @@ cv2.setNumThreads(1)  # the images are small, and the processes many
 LIGHT = np.array([-0.28, 0.20, 1.0])
 """Towards the light; a point at height z throws its shadow -z * LIGHT[:2] away."""
 UPWARDS = np.array([0.0, 0.0, 1.0])
+_BEVEL = 0.007
+"""Width of the light rim around a prism's top (m)."""
 _FRACTION_BITS = 4
 
 
@@ -143,8 +145,8 @@ class Prism(Solid):
     ) -> None:
         cos, sin = np.cos(poses[:, 2]), np.sin(poses[:, 2])
         turn = np.stack([cos, -sin, sin, cos], -1).reshape(-1, 1, 2, 2)
-        bevel = np.concatenate([outline, outline * 0.78])
-        plane = (turn @ bevel[..., None])[..., 0] + poses[:, None, :2]  # (T, 2K, 2)
+        rims = np.concatenate([outline, _inset(outline, _BEVEL)])
+        plane = (turn @ rims[..., None])[..., 0] + poses[:, None, :2]  # (T, 2K, 2)
         ceiling = np.broadcast_to((bottom + height)[:, None, None], (*plane.shape[:2], 1))
         upper = np.concatenate([plane, ceiling], -1)
         count = len(outline)
@@ -168,6 +170,14 @@ class Prism(Solid):
         sides, colours = self._sides[t], self._side_colours[t]
         seen = [(sides[k], colours[k]) for k in self._visible[t]]
         return [*seen, (self._top[t], self._rim_colour), (self._bevel[t], self._top_colour)]
+
+
+def _inset(outline: np.ndarray, width: float) -> np.ndarray:
+    """A convex, counter-clockwise outline (K, 2), made smaller by a margin of that width."""
+    edges = np.roll(outline, -1, 0) - outline
+    inwards = np.stack([-edges[:, 1], edges[:, 0]], 1) / np.linalg.norm(edges, axis=1, keepdims=True)
+    before = np.roll(inwards, 1, 0)
+    return outline + width * (before + inwards) / (1 + (before * inwards).sum(1, keepdims=True))
 
 
 class Rod(Solid):

@@ -33,23 +33,25 @@ FINGER_X = 0.031
 """The hand's parts (m), in its own frame: the fingers point along +y, the origin is the middle of the palm."""
 
 _WORKSPACE = 0.175
-_SPEED = (0.13, 0.28)
-_TURN = (0.4, 1.0)
-_YAW_RANGE = 0.7
-_LIFT_SPEED = 0.25
-_LIFT_ACCELERATION = 2.5
+"""Half the width of the square in which the middle of the palm is kept (m)."""
+_SPEED, _TURN, _LIFT_SPEED = (0.13, 0.28), (0.4, 1.0), 0.25
+"""What is commanded: along the floor (m/s, from, to), about the wrist (rad/s, from, to), up and down (m/s)."""
 _HOLD = (4, 9)
-_AIMED = 0.75
-_RAISED = 0.06
+"""An action is held for that many frames (from, to)."""
+_AIMED, _RAISED = 0.75, 0.06
+"""Probabilities that an action aims at an object, and that it raises the hand."""
+_YAW_RANGE = 0.7
+"""How far the hand turns to either side (rad)."""
 _WARM_UP_FRAMES = 4
 _SUBSTEPS = 12
+"""Physics steps a frame."""
 
-_HAND_MASS = 2.0
-_HAND_FORCE = 3.4
-_HAND_TORQUE = 0.25
-_HAND_INERTIA = 0.012
+_HAND_MASS, _HAND_INERTIA = 2.0, 0.012
+_HAND_FORCE, _HAND_TORQUE, _LIFT_ACCELERATION = 3.4, 0.25, 2.5
+"""What the motors can do at most (N, N m, m/s^2)."""
 _GRAVITY = 9.81
 _FLOOR_FRICTION = 0.16
+"""Coefficient of friction."""
 
 _HAND_CATEGORY, _OBJECT_CATEGORY, _WALL_CATEGORY = 1, 2, 4
 
