@@ -128,13 +128,12 @@ class ClipStore:
         Raises:
             StoreError: a file's bytes are not those that were written; all such files are named.
         """
-        damaged = []
-        for name, digest in file_digests(self.folder, self._sizes).items():
-            if digest != self.manifest["files"][name].get("sha256"):
-                damaged.append(name)
+        digests = file_digests(self.folder, self._sizes)
+        damaged = [name for name in digests if digests[name] != self.manifest["files"][name].get("sha256")]
         if damaged:
             raise StoreError(
-                f"{self.folder}: {', '.join(damaged)} differ from the checksum: make or copy the store again"
+                f"{self.folder}: {', '.join(f'{name} differs from its checksum' for name in damaged)}: "
+                "make or copy the store again"
             )
 
     @cached_property

@@ -106,6 +106,7 @@ class Journal:
             begun, *self.entries = [json.loads(line) for line in lines]
         except ValueError:
             raise StoreError(f"{self.path} is damaged: {again}") from None
+        begun, heading = ({**of.pop("details"), **of} for of in (begun, heading))
         if different := [key for key in heading if begun.get(key) != heading[key]]:
             raise StoreError(f"{self.path.parent} was begun with another {', '.join(different)}: {again}")
         self.file.truncate(self.file.tell() - len(unfinished))

@@ -1,0 +1,355 @@
+"""BAIR robot pushing (Ebert et al. 2017, "Self-supervised visual planning with temporal skip connections").
+
+    python -m data.bair --source bair_robot_pushing_dataset_v0.tar --out datasets/bair [--download]
+
+writes the clip stores train, val and test, of one camera, straight from the tar or from a folder it was unpacked into.
+`traj_256_to_511` of train becomes val. Interrupted at any moment, the same command carries on.
+
+The files are softmotion30_44k/{train,test}/traj_A_to_B.tfrecords, a record a clip, with these keys for each frame t:
+    {t}/image_main/encoded, {t}/image_aux1/encoded    raw uint8 RGB (despite the name), H = W
+    {t}/action (4,), {t}/endeffector_pos (3,)         float32
+
+T frames of a clip, H W pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import shutil
+import sys
+import tarfile
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from data.clips import MANIFEST, ClipStore, ClipWriter, StoreError
+from data.download import download
+from data.tfrecord import Feature, FramingError, Record, RecordError, RecordFile, decode_example
+
+URL = "http://rail.eecs.berkeley.edu/datasets/bair_robot_pushing_dataset_v0.tar"
+SIZE = 32_274_964_480
+SHA256 = "c6f8d164ab2be07174ef597e3e070d7466f3142caddc467b6af119b9458cd9cd"
+
+SPLITS = ("train", "val", "test")
+CAMERAS = ("image_aux1", "image_main")
+COUNTS = {"train and val": 43_264, "test": 256}
+WHERE = {"train": "train/traj_*.tfrecords", "val": "train/traj_256_to_511.tfrecords", "test": "test/traj_*.tfrecords"}
+ARRAYS = {"actions": ("action", 4), "endeffector_pos": ("endeffector_pos", 3)}
+"""Name in the store: key in a record, width."""
+FPS = 10.0
+"""The data set doesn't say; for showing it."""
+CHECKPOINT = 256
+"""Clips between checkpoints, about 100 MB."""
+_TRAJECTORIES = re.compile(r"(?:^|/)(train|test)/(traj_(\d+)_to_\d+\.tfrecords)$")
+
+_STEP = re.compile(r"([0-9]+)/")
+
+Position = tuple[int, int, int]
+"""Where a conversion is: file of the split, and in it the number and the offset of the next record."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A record, decoded."""
+
+    frames: NDArray[np.uint8]
+    """(T, H, W, 3)"""
+    arrays: dict[str, NDArray[np.float32]]
+    """actions (T, 4), endeffector_pos (T, 3)"""
+
+
+def decode(file: RecordFile, record: Record, camera: str) -> Clip:
+    """Reads a record; its features may come in any order.
+
+    Raises:
+        RecordError: it is damaged, a feature is missing, or has the wrong size.
+    """
+    payload = file.payload(record)
+    try:
+        return _clip(decode_example(payload), camera)
+    except ValueError as error:
+        raise file.error(record, str(error)) from None
+
+
+def _clip(features: Mapping[str, Feature], camera: str) -> Clip:
+    steps = 1 + max((int(match[1]) for key in features if (match := _STEP.match(key))), default=0)
+    images = _column(features, f"{camera}/encoded", steps)
+    side = math.isqrt(len(images[0]) // 3)
+    if not side or any(not isinstance(image, bytes) or len(image) != side * side * 3 for image in images):
+        raise ValueError(f"has {camera} frames that are not raw, square RGB images of one size")
+    arrays = {}
+    for name, (key, width) in ARRAYS.items():
+        values = _column(features, key, steps)
+        if any(np.shape(value) != (width,) or not np.isfinite(value).all() for value in values):
+            raise ValueError(f"has values of {key} that are not {width} finite numbers")
+        arrays[name] = np.array(values, np.float32)
+    return Clip(np.frombuffer(b"".join(images), np.uint8).reshape(steps, side, side, 3), arrays)
+
+
+def _column(features: Mapping[str, Feature], name: str, steps: int) -> list[Any]:
+    """One feature of all frames."""
+    keys = [f"{t}/{name}" for t in range(min(steps, len(features) + 1))]
+    if missing := [key for key in keys if key not in features]:
+        raise ValueError(f"has no {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}")
+    return [features[key] for key in keys]
+
+
+def find(source: Path, skip_corrupt: bool = False) -> dict[str, list[RecordFile]]:
+    """The record files of each split, in the order of their trajectories.
+
+    Args:
+        source: the tar, or a folder that has train/ and test/ somewhere in it.
+        skip_corrupt: take what a truncated tar still has.
+
+    Raises:
+        ValueError: the source is missing, truncated, or is something else.
+    """
+    if not source.exists():
+        raise ValueError(f"{source} does not exist: give --source the tar or its unpacked folder, or add --download")
+    if source.is_dir():
+        paths = sorted(source.rglob("*.tfrecords"))
+        entries = [(path.relative_to(source.parent).as_posix(), path, 0, path.stat().st_size) for path in paths]
+    else:
+        entries = [(name, source, start, size) for name, start, size in _tar_members(source, skip_corrupt)]
+    found: dict[str, dict[int, RecordFile]] = {"train": {}, "val": {}, "test": {}}
+    for name, path, start, size in entries:
+        if match := _TRAJECTORIES.search(name):
+            split, basename, first = match[1], match[2], int(match[3])
+            file = RecordFile(path, start, size, f"{split}/{basename}")
+            found["val" if split == "train" and first == 256 else split][first] = file
+    splits = {split: [files[first] for first in sorted(files)] for split, files in found.items() if files}
+    if not splits:
+        raise ValueError(f"{source} has no train/traj_*_to_*.tfrecords or test/traj_*_to_*.tfrecords: is it BAIR's?")
+    return splits
+
+
+def _tar_members(path: Path, skip_corrupt: bool) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of each file in an uncompressed tar."""
+    total, members, truncated = path.stat().st_size, 0, False
+    try:
+        with tarfile.open(path, "r:") as tar:
+            while member := tar.next():
+                members += 1
+                if member.isreg():
+                    yield member.name, member.offset_data, min(member.size, total - member.offset_data)
+    except tarfile.ReadError as error:
+        if not members:
+            raise ValueError(f"{path} is not an uncompressed tar ({error})") from None
+        truncated = True
+    if truncated and not skip_corrupt:
+        raise ValueError(
+            f"{path} is truncated ({total:,} bytes; BAIR's has {SIZE:,}): get it again, or take what is there with "
+            "--skip-corrupt"
+        )
+
+
+def finished(out: Path, camera: str) -> dict[str, ClipStore]:
+    """The stores of a data set that are there.
+
+    Raises:
+        StoreError: one is damaged, or shows another camera.
+    """
+    stores = {split: ClipStore(out / split) for split in SPLITS if (out / split / MANIFEST).exists()}
+    for store in stores.values():
+        if (other := store.manifest["details"].get("camera")) != camera:
+            raise StoreError(f"{store.folder} is there, with camera {other}, not {camera}: choose another --out")
+    return stores
+
+
+def convert(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    camera: str = CAMERAS[0],
+    skip_corrupt: bool = False,
+    workers: int = 4,
+) -> dict[str, ClipStore]:
+    """Writes the clip stores of a data set; those that are there are left, an interrupted one is carried on.
+
+    Args:
+        source: the tar, or its unpacked folder.
+        out: the data set's folder.
+        camera: image_aux1, which nearly all papers use, or image_main.
+        skip_corrupt: leave damaged records out, and list them in the manifest as `dropped`, instead of stopping.
+        workers: threads that read and decode; a few records each are in memory.
+
+    Raises:
+        RecordError: a record is truncated or corrupt.
+        ValueError: the source, the folder or the disk won't do.
+    """
+    out = Path(out)
+    done = finished(out, camera)
+    missing = {split: files for split, files in find(Path(source), skip_corrupt).items() if split not in done}
+    firsts = {split: _first_clip(files, camera, skip_corrupt) for split, files in missing.items()}
+    _check_disk(out, missing, firsts)
+    for split, files in missing.items():
+        writer = ClipWriter(
+            out / split,
+            frame_shape=firsts[split][0].frames.shape[1:],
+            fps=FPS,
+            source="BAIR robot pushing (softmotion30_44k)",
+            split=split,
+            arrays={name: width for name, (_, width) in ARRAYS.items()},
+            details={"camera": camera, "source_bytes": sum(file.size for file in files)},
+            resume=True,
+        )
+        with writer:
+            _convert_split(files, writer, camera, skip_corrupt, workers)
+    return finished(out, camera)
+
+
+def _convert_split(files: list[RecordFile], writer: ClipWriter, camera: str, skip_corrupt: bool, workers: int) -> None:
+    """Appends the records that the writer does not have yet."""
+    position: Position = (0, 0, 0)
+    dropped: list[str] = []
+    if writer.state is not None:
+        position, dropped = tuple(writer.state["position"]), writer.state["dropped"]
+    ends = np.cumsum([0, *(file.size for file in files)])  # where each file begins in the split
+    with tqdm(total=int(ends[-1]), unit="B", unit_scale=True, desc=writer.folder.name) as bar:
+        bar.update(int(ends[position[0]]) + position[2])
+        for after, outcome in _in_parallel(files, position, camera, workers):
+            if isinstance(outcome, Clip):
+                writer.append(outcome.frames, **outcome.arrays)
+            elif skip_corrupt:
+                dropped.append(str(outcome))
+                bar.set_postfix(dropped=len(dropped))
+            else:
+                writer.checkpoint({"position": position, "dropped": dropped})
+                raise _with_remedy(outcome)
+            position = after
+            bar.update(int(ends[position[0]]) + position[2] - bar.n)
+            if len(writer) % CHECKPOINT == 0:
+                writer.checkpoint({"position": position, "dropped": dropped})
+    writer.details["dropped"] = dropped
+
+
+def _walk(files: list[RecordFile], position: Position) -> Iterator[tuple[Position, RecordFile, Record | FramingError]]:
+    """The records from a position on, each with the position after it; where framing is lost, the next file is next."""
+    first, number, offset = position
+    for index, file in enumerate(files[first:], start=first):
+        try:
+            for record in file.records(number, offset):
+                yield (index, record.number + 1, record.end), file, record
+        except FramingError as error:
+            yield (index + 1, 0, 0), file, error
+        number = offset = 0
+
+
+def _in_parallel(
+    files: list[RecordFile], position: Position, camera: str, workers: int
+) -> Iterator[tuple[Position, Clip | RecordError]]:
+    """The clips from a position on, in order, decoded a few ahead by threads; an error takes a damaged one's place."""
+
+    def outcome(file: RecordFile, record: Record | FramingError) -> Clip | RecordError:
+        try:
+            return record if isinstance(record, FramingError) else decode(file, record, camera)
+        except RecordError as error:
+            return error
+
+    pending: deque[tuple[Position, Future[Clip | RecordError]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for after, file, record in _walk(files, position):
+            pending.append((after, pool.submit(outcome, file, record)))
+            if len(pending) > 4 * workers:
+                after, future = pending.popleft()
+                yield after, future.result()
+        for after, future in pending:
+            yield after, future.result()
+
+
+def _first_clip(files: list[RecordFile], camera: str, skip_corrupt: bool) -> tuple[Clip, float]:
+    """The first sound record, whose shape all others have, and the mean size of a record up to it (bytes)."""
+    for (_, number, offset), outcome in _in_parallel(files, (0, 0, 0), camera, workers=1):
+        if isinstance(outcome, Clip):
+            return outcome, offset / number
+        if not skip_corrupt:
+            raise _with_remedy(outcome)
+    raise ValueError(f"{files[0].name} and the {len(files) - 1} files after it have no sound record")
+
+
+def _with_remedy(error: RecordError) -> RecordError:
+    return type(error)(f"{error}\n  get the file again, or leave such records out with --skip-corrupt")
+
+
+def _check_disk(out: Path, splits: dict[str, list[RecordFile]], firsts: dict[str, tuple[Clip, float]]) -> None:
+    """Refuses to begin what won't fit, taking each split's first clip for its mean."""
+    needed = 0.0
+    for split, files in splits.items():
+        clip, record_bytes = firsts[split]
+        clip_bytes = clip.frames.nbytes + sum(array.nbytes for array in clip.arrays.values())
+        needed += 1.01 * sum(file.size for file in files) / record_bytes * clip_bytes
+        begun = out / f".{split}.partial" / "frames.npy"
+        needed -= begun.stat().st_size if begun.exists() else 0
+    out.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise ValueError(
+            f"{out} needs {needed / 2**30:.1f} GiB more, but {free / 2**30:.1f} GiB are free there: "
+            "free some, or choose another --out"
+        )
+
+
+def _report(stores: dict[str, ClipStore]) -> None:
+    """Says what was made, what is missing from it, and where it isn't the published data set."""
+    for split in SPLITS:
+        if split in stores:
+            print(f"{stores[split].folder}: {len(stores[split]):,} clips")
+        else:
+            print(f"warning: no {split} clips: the source has no {WHERE[split]}", file=sys.stderr)
+    counts = {split: len(stores[split]) if split in stores else 0 for split in SPLITS}
+    for what, found in (("train and val", counts["train"] + counts["val"]), ("test", counts["test"])):
+        if found != COUNTS[what]:
+            print(f"warning: {found:,} {what} clips; the published data set has {COUNTS[what]:,}", file=sys.stderr)
+    dropped = [text for store in stores.values() for text in store.manifest["details"]["dropped"]]
+    if dropped:
+        print(f"warning: left out, as --skip-corrupt asked ({len(dropped)}):", *dropped, sep="\n  ", file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m data.bair", description="Make clip stores of BAIR robot pushing.")
+    parser.add_argument("--source", type=Path, default=Path("datasets") / Path(URL).name, help="the tar, or its folder")
+    parser.add_argument("--out", type=Path, default=Path("datasets/bair"), help="the data set's folder")
+    parser.add_argument("--camera", choices=CAMERAS, default=CAMERAS[0], help="nearly all papers use image_aux1")
+    parser.add_argument(
+        "--download", action="store_true", help=f"get the tar first ({SIZE / 1e9:.0f} GB), or the rest of it"
+    )
+    parser.add_argument("--skip-corrupt", action="store_true", help="leave damaged records out and list them")
+    parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="threads that read and decode")
+    options = parser.parse_args(arguments)
+    try:
+        if options.workers < 1:
+            raise ValueError(f"--workers is {options.workers}, but it must be at least 1")
+        stores = finished(options.out, options.camera)
+        if len(stores) < len(SPLITS):
+            if options.download:
+                download(URL, options.source, SIZE, SHA256)
+            stores = convert(
+                options.source,
+                options.out,
+                camera=options.camera,
+                skip_corrupt=options.skip_corrupt,
+                workers=options.workers,
+            )
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command carries on", file=sys.stderr)
+        return 130
+    _report(stores)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,378 @@
+"""The clip store: what is written is read, half-written or damaged stores never are, and the reason is one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data import clips
+from data.clips import ClipStore, ClipWriter, StoreError, stores
+
+ROOT = Path(__file__).parents[2]
+SETTINGS: dict[str, Any] = {"frame_shape": (4, 5, 3), "fps": 10, "source": "a test", "split": "train"}
+
+
+def clip(number: int, length: int = 3) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(number)
+    frames = rng.integers(0, 256, (length, 4, 5, 3), np.uint8)
+    return {"frames": frames, "actions": rng.normal(size=(length, 4)).astype(np.float32)}
+
+
+def write(folder: Path, lengths: tuple[int, ...] = (3, 1, 4), **settings: Any) -> ClipStore:
+    with ClipWriter(folder, **(SETTINGS | {"arrays": {"actions": 4}} | settings)) as writer:
+        for number, length in enumerate(lengths):
+            writer.append(**clip(number, length))
+    return ClipStore(folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.data())
+def test_what_was_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], data: st.DataObject
+) -> None:
+    store = write(tmp_path_factory.mktemp("clips") / "train", tuple(lengths))
+    assert len(store) == len(lengths) and store.lengths.tolist() == lengths
+    assert store.frame_shape == (4, 5, 3) and store.fps == 10 and store.split == "train"
+    number = data.draw(st.integers(0, len(lengths) - 1))
+    start = data.draw(st.integers(0, lengths[number] - 1))
+    length = data.draw(st.none() | st.integers(1, lengths[number] - start))
+    there = slice(start, None if length is None else start + length)
+    expected = clip(number, lengths[number])
+    np.testing.assert_array_equal(store.frames(number, start, length), expected["frames"][there])
+    np.testing.assert_array_equal(store.array("actions", number, start, length), expected["actions"][there])
+    np.testing.assert_array_equal(store.gather([number, 0], [start, 0], 1)[0], expected["frames"][start : start + 1])
+
+
+def test_frames_are_copies(tmp_path: Path) -> None:
+    store = write(tmp_path / "train")
+    store.frames(0)[:] = 0
+    assert store.frames(0).any()
+
+
+def test_a_store_pickles_as_its_path(tmp_path: Path) -> None:
+    store = write(tmp_path / "train", (400, 400))
+    store.frames(0)
+    pickled = pickle.dumps(store)
+    assert len(pickled) < 500
+    np.testing.assert_array_equal(pickle.loads(pickled).frames(1), store.frames(1))
+
+
+def test_the_manifest_says_what_is_there(tmp_path: Path) -> None:
+    manifest = write(tmp_path / "train", details={"seed": 3}).manifest
+    assert manifest["format"] == "svg-lp clips" and manifest["version"] == 1 and manifest["details"] == {"seed": 3}
+    assert manifest["clips"] == 3 and manifest["frames"] == 8 and manifest["arrays"] == {"actions": 4}
+    assert set(manifest["files"]) == {"frames.npy", "starts.npy", "lengths.npy", "actions.npy"}
+    assert np.load(tmp_path / "train" / "frames.npy").shape == (8, 4, 5, 3)  # plain .npy files
+
+
+@pytest.mark.parametrize("ask", [(3, 0, None), (-1, 0, None), (0, 1, 3), (0, 3, None), (0, -1, 2), (0, 0, 0)])
+def test_what_is_not_there_cannot_be_read(tmp_path: Path, ask: tuple[int, int, int | None]) -> None:
+    store = write(tmp_path / "train")
+    with pytest.raises(StoreError):
+        store.frames(*ask)
+    if ask[2] is not None and ask[2] > 0:
+        with pytest.raises(StoreError, match="clip 0 of .* has 3 frames"):
+            store.gather([0], [ask[1]], ask[2])
+    with pytest.raises(StoreError, match="has no array 'speed'; it has actions"):
+        store.array("speed", 0)
+
+
+def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), ClipWriter(tmp_path / "train", **SETTINGS) as writer:
+        writer.append(clip(0)["frames"])
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_without_clips_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no clip was written"), ClipWriter(tmp_path / "train", **SETTINGS):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"frames": np.zeros((3, 4, 5, 3), np.float32)}, "frames are float32"),
+        ({"frames": np.zeros((3, 5, 4, 3), np.uint8)}, r"frames are uint8 \(3, 5, 4, 3\)"),
+        ({"frames": np.zeros((0, 4, 5, 3), np.uint8)}, "frames are"),
+        ({"actions": np.zeros((2, 4))}, r"actions is \(2, 4\)"),
+        ({"actions": np.full((3, 4), np.nan)}, "must be finite"),
+        ({"speed": np.zeros((3, 1))}, "arrays are"),
+    ],
+)
+def test_a_wrong_clip_is_refused_and_the_store_stays_sound(tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
+    with ClipWriter(tmp_path / "train", **SETTINGS, arrays={"actions": 4}) as writer:
+        writer.append(**clip(0))
+        with pytest.raises(StoreError, match=message):
+            writer.append(**(clip(1) | wrong))
+        writer.append(**clip(1))
+    store = ClipStore(tmp_path / "train")
+    assert len(store) == 2
+    np.testing.assert_array_equal(store.array("actions", 1), clip(1)["actions"])
+
+
+@pytest.mark.parametrize("settings", [{"frame_shape": (4, 5)}, {"arrays": {"frames": 3}}, {"arrays": {"../x": 3}}])
+def test_wrong_settings_are_refused(tmp_path: Path, settings: dict[str, Any]) -> None:
+    with pytest.raises(StoreError):
+        ClipWriter(tmp_path / "train", **(SETTINGS | settings))
+
+
+def test_an_existing_store_is_replaced_only_when_asked_and_only_by_a_whole_one(tmp_path: Path) -> None:
+    old = contents(write(tmp_path / "train").folder)
+    with pytest.raises(StoreError, match="exists: delete it, or ask"):
+        write(tmp_path / "train")
+    with pytest.raises(RuntimeError), ClipWriter(tmp_path / "train", **SETTINGS, overwrite=True) as writer:
+        writer.append(clip(0)["frames"])
+        assert contents(tmp_path / "train") == old
+        raise RuntimeError
+    assert contents(tmp_path / "train") == old
+    assert len(write(tmp_path / "train", (2, 2), overwrite=True)) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["train"]
+
+
+def test_a_folder_of_other_things_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    with pytest.raises(StoreError, match="is not a clip store, so it is left alone"):
+        write(tmp_path / "thesis", overwrite=True)
+    with pytest.raises(StoreError, match="is not a clip store, so it is left alone"):
+        write(tmp_path / "thesis" / "chapter.tex", overwrite=True)
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
+
+
+def test_an_empty_folder_and_a_linked_one_are_filled(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "train").symlink_to("disk")
+    write(tmp_path / "train")
+    assert (tmp_path / "train").is_symlink() and len(ClipStore(tmp_path / "disk")) == 3
+    write(tmp_path / "train", (1,), overwrite=True)
+    assert (tmp_path / "train").is_symlink() and len(ClipStore(tmp_path / "train")) == 1
+
+
+@pytest.mark.parametrize("checkpointed", [0, 1, 2, 4])
+def test_an_interrupted_writer_is_carried_on(tmp_path: Path, checkpointed: int) -> None:
+    """Clips after the last checkpoint are written again; the bytes are those of an uninterrupted writer."""
+    settings = SETTINGS | {"arrays": {"actions": 4}, "details": {"sizes": (4, 5)}, "resume": True}
+    with pytest.raises(KeyboardInterrupt), ClipWriter(tmp_path / "a", **settings) as writer:
+        for number in range(4):
+            if number == checkpointed:
+                writer.checkpoint({"at": number})
+            writer.append(**clip(number, number + 1))
+        if checkpointed == 4:
+            writer.checkpoint({"at": 4})
+        raise KeyboardInterrupt
+    assert not (tmp_path / "a").exists()
+    with ClipWriter(tmp_path / "a", **settings) as writer:
+        assert len(writer) == checkpointed and writer.state == {"at": checkpointed}
+        for number in range(checkpointed, 6):
+            writer.append(**clip(number, number + 1))
+    with ClipWriter(tmp_path / "b", **settings) as writer:
+        assert writer.state is None
+        for number in range(6):
+            writer.append(**clip(number, number + 1))
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_a_killed_writer_is_carried_on(tmp_path: Path) -> None:
+    """SIGKILL, with half a line in the journal as a full disk or a power cut might leave it."""
+    script = f"""
+        import os, signal
+        from pathlib import Path
+        from tests_clips import SETTINGS, clip
+        from data.clips import ClipWriter
+        with ClipWriter({str(tmp_path / "train")!r}, **SETTINGS, arrays={{"actions": 4}}, resume=True) as writer:
+            for number in range(3):
+                writer.append(**clip(number))
+                writer.checkpoint()
+            writer.append(**clip(3))
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    (tmp_path / "tests_clips.py").write_bytes(Path(__file__).read_bytes())
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, env=environment, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    with open(tmp_path / ".train.partial" / "journal.jsonl", "a") as journal:
+        journal.write('{"lengths": [3')
+    with pytest.raises(StoreError, match="there is no such folder"):
+        ClipStore(tmp_path / "train")
+    with ClipWriter(tmp_path / "train", **SETTINGS, arrays={"actions": 4}, resume=True) as writer:
+        assert len(writer) == 3
+        writer.append(**clip(3))
+    assert contents(tmp_path / "train") == contents(write(tmp_path / "whole", (3, 3, 3, 3)).folder)
+
+
+def interrupted(folder: Path, **settings: Any) -> Path:
+    with pytest.raises(KeyboardInterrupt), ClipWriter(folder, **(SETTINGS | settings), resume=True) as writer:
+        writer.append(clip(0)["frames"])
+        writer.checkpoint()
+        raise KeyboardInterrupt
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def test_only_the_same_store_is_carried_on(tmp_path: Path) -> None:
+    partial = interrupted(tmp_path / "train", details={"camera": "left", "seed": 1})
+    changed = SETTINGS | {"fps": 5, "details": {"camera": "right", "seed": 1}, "resume": True}
+    with pytest.raises(StoreError, match=r"begun with another camera, fps: delete .*\.partial to start again"):
+        ClipWriter(tmp_path / "train", **changed).__enter__()
+    with open(partial / "frames.npy", "r+b") as file:
+        file.truncate(200)
+    with pytest.raises(StoreError, match=r"frames.npy is truncated: delete .*\.partial"):
+        ClipWriter(tmp_path / "train", **SETTINGS, details={"camera": "left", "seed": 1}, resume=True).__enter__()
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
+    partial = interrupted(tmp_path / "train")
+    (partial / "journal.jsonl").write_bytes(b"\0\0\0\n")
+    with pytest.raises(StoreError, match=r"journal.jsonl is damaged: delete .*\.partial"):
+        ClipWriter(tmp_path / "train", **SETTINGS, resume=True).__enter__()
+
+
+def test_what_an_interrupted_writer_left_does_not_get_into_another_store(tmp_path: Path) -> None:
+    interrupted(tmp_path / "train")
+    (tmp_path / ".train.partial" / "speed.npy").touch()
+    assert set(contents(write(tmp_path / "train").folder)) == {
+        "manifest.json", "frames.npy", "starts.npy", "lengths.npy", "actions.npy"
+    }  # fmt: skip
+
+
+def test_two_writers_of_one_store(tmp_path: Path) -> None:
+    with ClipWriter(tmp_path / "train", **SETTINGS) as writer:
+        writer.append(clip(0)["frames"])
+        with pytest.raises(StoreError, match="is being written by another process"):
+            ClipWriter(tmp_path / "train", **SETTINGS).__enter__()
+    assert len(ClipStore(tmp_path / "train")) == 1
+
+
+def edit(key: str, value: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest[key] = value
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    return change
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    return lambda folder: os.truncate(folder / name, (folder / name).stat().st_size - 1)
+
+
+def replace(name: str, array: np.ndarray) -> Callable[[Path], None]:
+    """Another .npy file, of the very size that the manifest says."""
+
+    def change(folder: Path) -> None:
+        size = (folder / name).stat().st_size
+        np.save(folder / name, array)
+        os.truncate(folder / name, size)
+
+    return change
+
+
+def link_to_nothing(folder: Path) -> None:
+    (folder / "frames.npy").unlink()
+    (folder / "frames.npy").symlink_to("elsewhere.npy")
+
+
+def as_folder(folder: Path) -> None:
+    (folder / "frames.npy").unlink()
+    (folder / "frames.npy").mkdir()
+
+
+def as_pipe(folder: Path) -> None:
+    (folder / "frames.npy").unlink()
+    os.mkfifo(folder / "frames.npy")
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no folder": (shutil.rmtree, "there is no such folder"),
+    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), r"it has no manifest\.json"),
+    "manifest of something else": (edit("format", "web app"), "some other program's"),
+    "manifest is a list": (lambda folder: (folder / "manifest.json").write_text("[1]"), "some other program's"),
+    "manifest cut": (lambda folder: os.truncate(folder / "manifest.json", 40), r"manifest\.json cannot be read"),
+    "manifest is binary": (lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe\0"), "cannot be read"),
+    "newer version": (edit("version", 2), "has format version 2, this code reads 1: update"),
+    "no counts": (edit("clips", None), r"manifest\.json is damaged"),
+    "wrong counts": (edit("clips", 4), r"starts\.npy holds int64 \(3,\), the manifest says int64 \(4,\)"),
+    "arrays of elsewhere": (edit("arrays", {"../../x": 4}), r"manifest\.json is damaged"),
+    "no files": (edit("files", {}), r"manifest\.json is damaged"),
+    "frames cut": (cut("frames.npy"), r"frames\.npy is truncated \(.* bytes, the manifest says"),
+    "actions cut": (cut("actions.npy"), r"actions\.npy is truncated"),
+    "frames grown": (lambda folder: os.truncate(folder / "frames.npy", 10**6), "not the file that was written"),
+    "frames missing": (lambda folder: (folder / "frames.npy").unlink(), r"frames\.npy is missing"),
+    "frames linked to nothing": (link_to_nothing, r"frames\.npy is missing"),
+    "frames a folder": (as_folder, r"frames\.npy is missing"),
+    "frames a pipe": (as_pipe, r"frames\.npy is missing"),
+    "lengths overrun": (replace("lengths.npy", np.array([3, 1, 5])), "do not fit"),
+    "lengths empty": (replace("lengths.npy", np.array([3, 0, 4])), "do not fit"),
+    "starts negative": (replace("starts.npy", np.array([-1, 3, 4])), "do not fit"),
+    "starts of floats": (replace("starts.npy", np.array([0.0, 3, 4])), "holds float64"),
+    "starts pickled": (replace("starts.npy", np.array([None, {}, 1], object)), r"starts\.npy cannot be read"),
+    "starts no array": (lambda folder: (folder / "starts.npy").write_bytes(b"x" * 152), r"starts\.npy cannot be read"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_one_clear_line(tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    change, message = DAMAGES[damage]
+    change(write(tmp_path / "train").folder)
+    with pytest.raises(StoreError, match=message) as caught:
+        ClipStore(tmp_path / "train")
+    assert "\n" not in str(caught.value) and "train" in str(caught.value)
+    assert clips.main(["info", str(tmp_path / "train")]) == 2
+    assert capsys.readouterr().err == f"error: {caught.value}\n"
+
+
+def test_a_linked_store_is_read(tmp_path: Path) -> None:
+    store = write(tmp_path / "train")
+    (tmp_path / "link").symlink_to("train")
+    (tmp_path / "train" / "frames.npy").rename(tmp_path / "blob")
+    (tmp_path / "train" / "frames.npy").symlink_to(tmp_path / "blob")
+    np.testing.assert_array_equal(ClipStore(tmp_path / "link").frames(2), store.frames(2))
+
+
+def test_a_data_set_is_a_folder_of_stores(tmp_path: Path) -> None:
+    for split in ("test", "train", "val"):
+        write(tmp_path / split, split=split)
+    interrupted(tmp_path / "more")
+    assert [store.split for store in stores(tmp_path)] == ["train", "val", "test"]
+    with pytest.raises(StoreError, match="it is a data set: open one of train, val, test in it"):
+        ClipStore(tmp_path)
+
+
+def test_info_and_verify(tmp_path: Path) -> None:
+    """The commands that a user types."""
+    for split in ("train", "test"):
+        write(tmp_path / "set" / split, split=split)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "data.clips", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+    info = run("info", str(tmp_path / "set"))
+    assert info.returncode == 0 and "train, 3 clips of 1 to 4 frames, 4x5x3 at 10 fps" in info.stdout
+    assert run("verify", str(tmp_path / "set")).stdout.count("4 files as written") == 2
+    with open(tmp_path / "set" / "test" / "frames.npy", "r+b") as file:
+        file.seek(-1, 2)
+        last = file.read(1)
+        file.seek(-1, 2)
+        file.write(bytes([last[0] ^ 1]))
+    damaged = run("verify", str(tmp_path / "set"))
+    assert damaged.returncode == 2 and "Traceback" not in damaged.stderr
+    assert damaged.stderr.startswith("error: ") and "frames.npy differs from its checksum" in damaged.stderr
