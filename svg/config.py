@@ -44,16 +44,18 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """SVG (Denton & Fergus 2018); the defaults are the published BAIR sizes."""
+    """SVG (Denton & Fergus 2018), whose defaults are the published BAIR sizes, or a VAE of single images."""
 
-    backbone: Literal["vgg", "dcgan"] = "vgg"
-    """Frame encoder and decoder."""
-    size: Literal[64, 128] = 64
-    """Frame height and width (pixels)."""
+    name: Literal["svg", "vae"] = "svg"
+    """svg: the video model; vae: each frame is an image of its own."""
+    backbone: Literal["vgg", "dcgan", "conv", "mlp", "linear"] = "vgg"
+    """Frame encoder and decoder: vgg or dcgan for svg; conv (sigma-VAE), mlp (four dense layers) or linear for vae."""
+    size: Literal[28, 32, 64, 128] = 64
+    """Frame height and width (pixels): 64 or 128 for svg; 28, 32 or 64 for vae."""
     channels: int = 3
     """Image channels C."""
     width: int = 64
-    """Channels of the backbone's first stage; the published width is 64."""
+    """Channels of the backbone's first stage (the published width is 64, 32 for conv); hidden units of mlp (200)."""
     g_dim: int = 128
     """Size G of a frame's feature vector."""
     z_dim: int = 64
@@ -66,8 +68,14 @@ class ModelConfig:
     """LSTM layers of the posterior."""
     prior_layers: int = 1
     """LSTM layers of the learned prior."""
-    prior: Literal["learned", "fixed", "none"] = "learned"
-    """learned: SVG-LP; fixed: N(0, I), SVG-FP; none: the deterministic baseline, without z."""
+    prior: Literal["learned", "learned_mean", "fixed", "none"] = "learned"
+    """learned: SVG-LP; learned_mean: a learned mean, variance 1; fixed: N(0, I), SVG-FP and vae; none: the
+    deterministic baseline, without z. With a constant posterior, bilbo fits the variance of learned_mean and fixed."""
+    posterior: Literal["diagonal", "isotropic", "constant", "deterministic"] = "diagonal"
+    """diagonal: a variance for each latent and frame; constant: posterior_variance; for vae also isotropic: one learned
+    variance for all; deterministic: no variance, the autoencoders."""
+    posterior_variance: float = 1.0
+    """The variance of a constant posterior (1 for simple data, 0.01 for CelebA: Fyffe)."""
     n_past: int = 2
     """Context frames that training conditions on; a rollout's context has at least as many."""
     skip_frame: Literal["last_context", "published", "previous"] = "last_context"
@@ -89,6 +97,24 @@ class ModelConfig:
             _require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "must be at least 1")
         least = 2 if self.skip_frame == "published" else 1
         _require(self.n_past >= least, "model.n_past", self.n_past, f"must be at least {least}")
+        positive = 0 < self.posterior_variance < math.inf
+        _require(positive, "model.posterior_variance", self.posterior_variance, "must be positive and finite")
+        for name, choices in _MODEL_CHOICES[self.name].items():
+            value = getattr(self, name)
+            rule = f"must be {' or '.join(str(choice) for choice in choices)} with model.name {self.name}"
+            _require(value in choices, f"model.{name}", value, rule)
+
+    @property
+    def floats_prior(self) -> bool:
+        """Whether the prior's variance S^2 can be fitted in closed form: the posterior's is constant, no net makes it."""
+        return self.posterior == "constant" and self.prior in ("fixed", "learned_mean")
+
+
+_MODEL_CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "svg": {"backbone": ("vgg", "dcgan"), "size": (64, 128), "posterior": ("diagonal", "constant")},
+    "vae": {"backbone": ("conv", "mlp", "linear"), "size": (28, 32, 64), "prior": ("fixed",)},
+}
+"""What only one of the models has."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +132,16 @@ class ObjectiveConfig:
     """What is minimised."""
 
     name: str = "elbo"
-    """A name of the registry in svg/objective.py."""
+    """A name of the registry in svg/objective: elbo, bilbo; for vae also ae, rae, wae_mmd, dip_vae."""
     beta: float = 1.0
     """Weight of the KL term; 1 is the evidence lower bound."""
+    beta_warmup: int = 0
+    """Steps over which beta rises linearly from 0."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of that objective, each as `--objective.options.NAME VALUE`."""
 
     def __post_init__(self) -> None:
+        _require(self.beta_warmup >= 0, "objective.beta_warmup", self.beta_warmup, "must not be negative")
         _require(0 <= self.beta < math.inf, "objective.beta", self.beta, "must be finite and not negative")
 
 
@@ -222,7 +253,8 @@ class Config:
 
     def __post_init__(self) -> None:
         rule = f"must be more than the {self.model.n_past} context frames of model.n_past"
-        _require(self.data.frames > self.model.n_past, "data.frames", self.data.frames, rule)
+        enough = self.model.name == "vae" or self.data.frames > self.model.n_past
+        _require(enough, "data.frames", self.data.frames, rule)
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain containers, for JSON and YAML."""

@@ -24,10 +24,25 @@ from torch import Tensor, nn
 from svg import backbones
 from svg.config import ModelConfig
 from svg.likelihoods.base import Likelihood
-from svg.recurrent import Gaussian, GaussianLSTM, PredictorLSTM
+from svg.likelihoods.fitted import RunningMean
+from svg.recurrent import Gaussian, GaussianLSTM, PredictorLSTM, State
 
 if TYPE_CHECKING:
     from svg.rollout import Chunk
+
+
+@dataclass
+class Inferred:
+    """What a model makes of frames before it draws latents."""
+
+    target: Tensor
+    """The frames to be explained (B, T, C, H, W)."""
+    posterior: Gaussian | None
+    """q, (B, T, Z); None in a model without latents."""
+    prior: Gaussian | None
+    """p, (B, T, Z)."""
+    context: Any = None
+    """What `generate` needs besides z."""
 
 
 @dataclass
@@ -59,6 +74,9 @@ class SVG(nn.Module):
         likelihood: the observation model; the decoder has `likelihood.param_channels` output channels.
     """
 
+    given = 1
+    """Leading frames of a clip that are conditioned on and not explained."""
+
     def __init__(self, config: ModelConfig, likelihood: Likelihood) -> None:
         super().__init__()
         self.config, self.likelihood = config, likelihood
@@ -74,14 +92,23 @@ class SVG(nn.Module):
         z_dim = 0 if c.prior == "none" else c.z_dim
         self.predictor = PredictorLSTM(c.g_dim + z_dim, c.g_dim, c.rnn_size, c.predictor_layers)
         if c.prior != "none":
-            self.posterior = GaussianLSTM(c.g_dim, c.z_dim, c.rnn_size, c.posterior_layers)
-        if c.prior == "learned":
-            self.prior = GaussianLSTM(c.g_dim, c.z_dim, c.rnn_size, c.prior_layers)
+            constant = c.posterior_variance if c.posterior == "constant" else None
+            self.posterior = GaussianLSTM(c.g_dim, c.z_dim, c.rnn_size, c.posterior_layers, constant)
+        if self.learns_prior:
+            constant = 1.0 if c.prior == "learned_mean" else None
+            self.prior = GaussianLSTM(c.g_dim, c.z_dim, c.rnn_size, c.prior_layers, constant)
+        if c.floats_prior:
+            self.prior_variance = RunningMean((c.z_dim,), start=1.0, decay=0.99)
 
     @property
     def latent_size(self) -> int:
         """Z, or 0 for a model without latents."""
         return 0 if self.config.prior == "none" else self.config.z_dim
+
+    @property
+    def learns_prior(self) -> bool:
+        """Whether a net makes the prior's mean."""
+        return self.config.prior in ("learned", "learned_mean")
 
     def encode(self, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Frames (B, T, C, H, W), uint8 or float in [0, 1], to features (B, T, G) and skips, each (B*T, c, h, w)."""
@@ -115,11 +142,38 @@ class SVG(nn.Module):
         """Features (B, T, G) to the likelihood's parameters (B, T, P, H, W)."""
         return self.decoder(g.flatten(0, 1), skip_halves, repeats).unflatten(0, g.shape[:2])
 
-    def prior_of(self, h: Tensor) -> Gaussian:
-        """p(z_t | x_<t) for the features h (B, T, G) of the frames before."""
-        if self.config.prior == "learned":
-            return self.prior(h)[0]
-        return Gaussian.standard(h.new_zeros(*h.shape[:2], self.latent_size))
+    def prior_of(self, h: Tensor, state: State | None = None) -> tuple[Gaussian, State | None]:
+        """p(z_t | x_<t) for the features h (B, T, G) of the frames before, and the prior net's state after them.
+
+        Where the prior floats, its variance is the running S^2 (1 until an objective fits it).
+        """
+        if self.learns_prior:
+            prior, state = self.prior(h, state)
+        else:
+            prior = Gaussian.standard(h.new_zeros(*h.shape[:2], self.latent_size))
+        return (self.floating(prior) if self.config.floats_prior else prior), state
+
+    def floating(self, prior: Gaussian) -> Gaussian:
+        """A prior of the same mean with the running variance S^2."""
+        return Gaussian(prior.mean, self.prior_variance.value.log().to(prior.mean).expand_as(prior.mean))
+
+    def infer(self, frames: Tensor) -> Inferred:
+        """Prior and posterior of the frames 2..T, given frames (B, T, C, H, W) as `forward` takes them."""
+        self.check_frames(frames, self.config.n_past + 1)
+        clips, steps = frames.shape[0], frames.shape[1] - 1
+        h, skips = self.encode(frames)
+        posterior = prior = None
+        if self.latent_size:
+            posterior, prior = self.posterior(h[:, 1:])[0], self.prior_of(h[:, :-1])[0]
+        used, repeats = self.skip_schedule(steps, self.config.n_past)
+        context = h[:, :-1], self.skip_halves(skips, clips, used), repeats
+        return Inferred(frames[:, 1:], posterior, prior, context)
+
+    def generate(self, inferred: Inferred, z: Tensor | None) -> Tensor:
+        """The likelihood's parameters (B, T-1, P, H, W), given draws z (B, T-1, Z) of the latents."""
+        before, halves, repeats = inferred.context
+        inputs = before if z is None else torch.cat((before, z), dim=-1)
+        return self.decode(self.predictor(inputs)[0], halves, repeats)
 
     def forward(self, frames: Tensor, noise: Tensor | None) -> Outputs:
         """One teacher-forced pass.
@@ -131,21 +185,12 @@ class SVG(nn.Module):
         Returns:
             Outputs over the T-1 frames 2..T.
         """
-        self.check_frames(frames, self.config.n_past + 1)
-        clips, steps = frames.shape[0], frames.shape[1] - 1
-        h, skips = self.encode(frames)
-        before, target = h[:, :-1], frames[:, 1:]
-        posterior = prior = z = None
-        inputs = before
-        if self.latent_size:
+        inferred = self.infer(frames)
+        z = None
+        if inferred.posterior is not None:
             assert noise is not None
-            posterior, prior = self.posterior(h[:, 1:])[0], self.prior_of(before)
-            z = posterior.sample(noise)
-            inputs = torch.cat((before, z), dim=-1)
-        g = self.predictor(inputs)[0]
-        used, repeats = self.skip_schedule(steps, self.config.n_past)
-        params = self.decode(g, self.skip_halves(skips, clips, used), repeats)
-        return Outputs(params, target, z, posterior, prior)
+            z = inferred.posterior.sample(noise)
+        return Outputs(self.generate(inferred, z), inferred.target, z, inferred.posterior, inferred.prior)
 
     def check_frames(self, frames: Tensor, least: int) -> None:
         """Raises ValueError unless frames are (B, T >= least, C, H, W) of this model's size."""

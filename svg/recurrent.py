@@ -7,6 +7,7 @@ autocast off, and return the state after the last step, so that training calls t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,11 @@ class Gaussian:
         ratio = self.logvar - other.logvar
         return 0.5 * (torch.expm1(ratio) - ratio + delta).sum(-1)
 
+    def log_prob(self, z: Tensor) -> Tensor:
+        """The log density of z (..., T, Z), summed over latents: (..., T)."""
+        squares = (z - self.mean) ** 2 * torch.exp(-self.logvar)
+        return -0.5 * (squares + self.logvar + math.log(2 * math.pi)).sum(-1)
+
     @classmethod
     def standard(cls, like: Tensor) -> Gaussian:
         """N(0, I) of the shape of `like`."""
@@ -53,18 +59,27 @@ class Recurrent(nn.Module):
 
 
 class GaussianLSTM(Recurrent):
-    """Posterior or learned prior: (B, T, in) to Gaussians over (B, T, Z)."""
+    """Posterior or learned prior: (B, T, in) to Gaussians over (B, T, Z).
 
-    def __init__(self, in_features: int, z_dim: int, size: int, layers: int) -> None:
+    Args:
+        variance: a constant variance; by default a second head makes the log-variance.
+    """
+
+    def __init__(self, in_features: int, z_dim: int, size: int, layers: int, variance: float | None = None) -> None:
         super().__init__(in_features, size, layers)
+        self.variance = variance
         self.mean = nn.Linear(size, z_dim)
-        self.logvar = nn.Linear(size, z_dim)
+        if variance is None:
+            self.logvar = nn.Linear(size, z_dim)
         self.apply(init_weights)
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Gaussian, State]:
         with torch.autocast(x.device.type, enabled=False):
             y, state = self.run(x, state)
-            return Gaussian(self.mean(y), self.logvar(y)), state
+            mean = self.mean(y)
+            if self.variance is None:
+                return Gaussian(mean, self.logvar(y)), state
+            return Gaussian(mean, torch.full_like(mean, math.log(self.variance))), state
 
 
 class PredictorLSTM(Recurrent):

@@ -86,8 +86,8 @@ def _encode_context(model: SVG, frames: Tensor, n_past: int) -> _Context:
     if model.latent_size and h.shape[1] > 1:
         q = model.posterior(h[:, 1:])[0]
         posterior = (q.mean, torch.exp(0.5 * q.logvar))
-    if model.config.prior == "learned" and n_past > 1:
-        prior_state = model.prior(h[:, : n_past - 1])[1]
+    if model.learns_prior and n_past > 1:
+        prior_state = model.prior_of(h[:, : n_past - 1])[1]
     return _Context(h[:, n_past - 1], h[:, : n_past - 1], halves, posterior, prior_state)
 
 
@@ -127,10 +127,7 @@ class _Futures:
         """z (N, 1, Z) of frame t (counted from 0): the posterior's where it has seen frame t, else the prior's."""
         if t - 1 < self.posterior_z.shape[1]:
             return self.posterior_z[:, t - 1 : t]
-        if self.model.config.prior == "learned":
-            prior, self.prior_state = self.model.prior(self.h[:, None], self.prior_state)
-        else:
-            prior = self.model.prior_of(self.h[:, None])
+        prior, self.prior_state = self.model.prior_of(self.h[:, None], self.prior_state)
         return prior.sample(self.eps[:, t - 1 : t])
 
     def step(self, t: int) -> FrameDistribution:
