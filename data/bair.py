@@ -215,8 +215,8 @@ def _convert_split(files: list[RecordFile], writer: ClipWriter, camera: str, ski
     if writer.state is not None:
         position, dropped = tuple(writer.state["position"]), writer.state["dropped"]
     ends = np.cumsum([0, *(file.size for file in files)])  # where each file begins in the split
-    with tqdm(total=int(ends[-1]), unit="B", unit_scale=True, desc=writer.folder.name) as bar:
-        bar.update(int(ends[position[0]]) + position[2])
+    begun = int(ends[position[0]]) + position[2]
+    with tqdm(total=int(ends[-1]), initial=begun, unit="B", unit_scale=True, desc=writer.folder.name) as bar:
         for after, outcome in _in_parallel(files, position, camera, workers):
             if isinstance(outcome, Clip):
                 writer.append(outcome.frames, **outcome.arrays)
@@ -317,7 +317,11 @@ def _report(stores: dict[str, ClipStore]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m data.bair", description="Make clip stores of BAIR robot pushing.")
+    parser = argparse.ArgumentParser(
+        prog="python -m data.bair",
+        description="Make clip stores of BAIR robot pushing.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument("--source", type=Path, default=Path("datasets") / Path(URL).name, help="the tar, or its folder")
     parser.add_argument("--out", type=Path, default=Path("datasets/bair"), help="the data set's folder")
     parser.add_argument("--camera", choices=CAMERAS, default=CAMERAS[0], help="nearly all papers use image_aux1")
