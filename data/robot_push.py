@@ -100,7 +100,8 @@ def make(
         frames: length of a clip.
         size: frame height and width (pixels).
         camera: top or oblique.
-        workers: processes; one a core by default. The result does not depend on it.
+        workers: processes; one a core by default. The result does not depend on it. They are spawned, so a script that
+            calls this needs its `if __name__ == "__main__":`.
         tfrecords: write both cameras in BAIR's layout instead, without the validation clips.
         overwrite: replace a data set that is there.
         progress: show a progress bar.

@@ -43,7 +43,7 @@ _AIMED, _RAISED = 0.75, 0.06
 _YAW_RANGE = 0.7
 """How far the hand turns to either side (rad)."""
 _WARM_UP_FRAMES = 4
-_SUBSTEPS = 12
+_SUBSTEPS = 16
 """Physics steps a frame."""
 
 _HAND_MASS, _HAND_INERTIA = 2.0, 0.012

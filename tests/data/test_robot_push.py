@@ -105,15 +105,15 @@ def test_sizes_show_the_same_scene() -> None:
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**63))
 def test_things_stay_in_the_bin_and_apart(seed: int) -> None:
-    """Contacts give way by less than a quarter of a pixel of a 64-pixel frame (1 cm)."""
+    """Contacts give way by less than half a pixel of a 64-pixel frame (which is 1 cm)."""
     trajectory = simulate(np.random.default_rng(seed), 30, len(PALETTE))
     assert 2 <= len(trajectory.things) <= 4
     for poses, hand in zip(trajectory.poses, trajectory.hand, strict=True):
         placed = [corners(thing.outline, pose) for thing, pose in zip(trajectory.things, poses, strict=True)]
         parts = [corners(outline, hand[[0, 1, 3]]) for outline in hand_outlines()]
-        assert max(np.abs(outline).max() for outline in placed + parts) < BIN + 0.0025
+        assert max(np.abs(outline).max() for outline in placed + parts) < BIN + 0.004
         pushed = itertools.product(parts, placed) if hand[2] < CLEARANCE else ()
-        assert all(penetration(a, b) < 0.0025 for a, b in [*itertools.combinations(placed, 2), *pushed])
+        assert all(penetration(a, b) < 0.004 for a, b in [*itertools.combinations(placed, 2), *pushed])
 
 
 def test_the_hand_moves_smoothly(trajectories: list[Trajectory]) -> None:
@@ -151,15 +151,18 @@ def test_things_move_when_they_are_pushed_and_only_then(trajectories: list[Traje
 
 def test_the_actions_are_what_the_hand_does(trajectories: list[Trajectory]) -> None:
     """A command that is held for three frames is the hand's velocity, unless it pushes something; it always leads."""
-    errors, correlations = [], []
+    errors, correlations, turned, turns = [], [], [], []
     for trajectory in trajectories:
         velocity = np.diff(trajectory.hand[:, :3], axis=0) * FPS
         commands = trajectory.actions[:-1, :3]
+        turned += [np.diff(trajectory.hand[:, 3]) * FPS]
+        turns += [trajectory.actions[:-1, 3]]
         held = np.all([np.all(commands[2:, :2] == commands[2 - lag : -lag, :2], axis=1) for lag in (1, 2)], axis=0)
         errors.append(np.linalg.norm(velocity[2:, :2] - commands[2:, :2], axis=1)[held])
         correlations.append(np.corrcoef(velocity.ravel(), commands.ravel())[0, 1])
     assert np.median(np.concatenate(errors)) < 0.01
     assert np.mean(correlations) > 0.8
+    assert np.corrcoef(np.concatenate(turned), np.concatenate(turns))[0, 1] > 0.8
 
 
 @pytest.mark.parametrize("camera", CAMERAS)
