@@ -23,7 +23,7 @@ PUBLISHED_SHA256 = "7be5be79"
 _FILE = f"alexnet-owt-{PUBLISHED_SHA256}.pth"
 REMEDY = (
     "get them once with: python -c \"import torchvision as t; t.models.alexnet(weights='IMAGENET1K_V1')\" (233 MB), "
-    f"or copy {_FILE} here and give its place by --eval.lpips_weights PATH"
+    f"or name a copy of {_FILE} by --eval.lpips_weights PATH"
 )
 
 

@@ -1,0 +1,96 @@
+"""Streamed scores equal those of all futures at once; summaries and tables say what they should."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import Tensor
+
+import svg
+from svg import metrics
+from svg.evaluation import SCORES, Futures, draw, score_clips, summarise, table
+
+FUTURES = Futures(context=2, horizon=3, samples=4, seed=5)
+
+
+@pytest.fixture(scope="module")
+def model() -> svg.SVG:
+    sizes = {"backbone": "dcgan", "width": 2, "g_dim": 4, "z_dim": 2, "rnn_size": 4}
+    torch.manual_seed(0)
+    model = svg.build(svg.config_from_dict({"model": sizes}))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def frames() -> Tensor:
+    return torch.randint(0, 256, (3, 5, 3, 64, 64), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+
+
+@pytest.mark.parametrize("memory", [2.0, 1e-6])
+def test_scores_are_those_of_all_futures_at_once(model: svg.SVG, frames: Tensor, memory: float) -> None:
+    clips = torch.tensor([7, 0, 3])
+    counts: list[int] = []
+    futures = Futures(**{**vars(FUTURES), "memory": memory})
+    records = score_clips(model, frames, clips, futures, SCORES, counts.append)
+    assert sum(counts) == 12 and (len(counts) == 12) == (memory < 1)
+    whole = model.rollout(frames[:, :2], horizon=3, samples=4, seed=5, clip_ids=clips)
+    assert isinstance(whole, Tensor)
+    assert json.loads(json.dumps(records)) == records
+    for name in SCORES:
+        scores = getattr(metrics, name)(whole, frames[:, 2:]).double()
+        copied = getattr(metrics, name)(frames[:, 1:2].expand(-1, 3, -1, -1, -1), frames[:, 2:]).double()
+        best = scores.mean(dim=-1).argmax(dim=1)
+        assert [record["clip"] for record in records] == [7, 0, 3]
+        assert [record[name]["sample"] for record in records] == best.tolist()
+        wanted = {"best": scores[range(3), best], "mean": scores.mean(dim=1), "copy_last": copied}
+        for curve, values in wanted.items():
+            found = torch.tensor([record[name][curve] for record in records]).double()
+            torch.testing.assert_close(found, values, atol=1e-5, rtol=1e-5)
+
+
+def test_drawing_a_future_again_gives_the_same(model: svg.SVG, frames: Tensor) -> None:
+    whole = model.rollout(frames[:1, :2], horizon=3, samples=4, seed=5, clip_ids=torch.tensor([9]))
+    assert isinstance(whole, Tensor)
+    again = draw(model, frames[0, :2], 9, FUTURES, [3, 0, 1, 3])
+    torch.testing.assert_close(again, whole[0, [3, 0, 1, 3]], atol=1e-5, rtol=1e-5)
+
+
+def test_predictions_that_are_no_numbers_are_refused(model: svg.SVG, frames: Tensor) -> None:
+    def score(prediction: Tensor, truth: Tensor) -> Tensor:
+        scores = metrics.psnr(prediction, truth)
+        return (
+            torch.where(torch.arange(len(scores))[:, None, None] == 1, torch.nan, scores)
+            if scores.ndim == 3
+            else scores
+        )
+
+    with pytest.raises(ValueError, match="psnr of clip 8 is not finite"):
+        score_clips(model, frames, torch.tensor([7, 8, 9]), FUTURES, {"psnr": score})
+
+
+def record(clip: int, value: float) -> dict:
+    curves = {"best": [value + 2, value], "mean": [value, value], "copy_last": [0.0, 0.0]}
+    return {"clip": clip, "psnr": {"sample": 0, **curves}, "lpips": {"sample": 1, **curves}}
+
+
+def test_summary_and_table() -> None:
+    summary = summarise([record(1, 3.0), record(0, 1.0)])
+    half = 1.96 * 2**0.5 / 2**0.5
+    best = summary["psnr"]["best"]
+    assert best["mean"] == 3.0 and best["half"] == pytest.approx(half)
+    assert best["frames"] == [4.0, 2.0] and best["frames_half"] == pytest.approx([half, half])
+    assert summary["psnr"]["copy_last"] == {"mean": 0.0, "half": 0.0, "frames": [0.0, 0.0], "frames_half": [0.0, 0.0]}
+    lines = table(summary, samples=100).splitlines()
+    assert all(title in lines[0] for title in ("best of 100", "mean sample", "copy last frame"))
+    assert lines[1].split() == ["PSNR", "(dB)", "↑", "3.00", "±", "1.96", "2.00", "±", "1.96", "0.00", "±", "0.00"]
+    assert lines[2].startswith("LPIPS ↓") and "3.0000 ± 1.9600" in lines[2]
+
+
+def test_a_single_clip_has_no_interval() -> None:
+    summary = summarise([record(0, 1.0)])
+    assert summary["psnr"]["best"]["half"] is None and summary["psnr"]["best"]["frames_half"] is None
+    assert "±" not in table(summary, samples=1)

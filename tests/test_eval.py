@@ -1,0 +1,217 @@
+"""eval.py from the command line: results, resumption, several processes, and what it says to wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image, ImageSequence
+
+import eval as program
+import svg
+from data.clips import ClipStore, ClipWriter
+from svg import checkpoint, cli
+
+ROOT = Path(__file__).parents[1]
+SIZES = {"backbone": "dcgan", "width": 2, "g_dim": 4, "z_dim": 2, "rnn_size": 4}
+CLIPS, HORIZON, SAMPLES = 5, 4, 3
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TORCH_HOME": "/nowhere"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set and, in `model`, a random model whose configuration names it."""
+    folder = tmp_path_factory.mktemp("eval")
+    rng = np.random.default_rng(0)
+    with ClipWriter(folder / "data" / "test", frame_shape=(64, 64, 3), fps=7, source="noise", split="test") as writer:
+        for length in (8, 7, 6, 9, 8):
+            writer.append(rng.integers(0, 256, (length, 64, 64, 3), dtype=np.uint8))
+    torch.manual_seed(0)
+    model = svg.build(svg.config_from_dict({"model": SIZES}))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    config = svg.config_from_dict(
+        {
+            "model": SIZES,
+            "data": {"path": str(folder / "data")},
+            "eval": {"horizon": HORIZON, "samples": SAMPLES, "gifs": 2},
+        }
+    )
+    checkpoint.write_model(folder / "model", config.to_dict(), model.state_dict())
+    return folder
+
+
+def command(*arguments: object, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, *launcher, str(ROOT / "eval.py"), *map(str, arguments)]
+    return subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The program in this process; its exit code."""
+    monkeypatch.setenv("TORCH_HOME", "/nowhere")
+    monkeypatch.setattr(sys, "argv", ["eval.py", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(program.main)
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+def results(out: Path) -> dict:
+    return json.loads((out / "metrics.json").read_text())["results"]
+
+
+def numbers(value: object) -> list[float]:
+    """All numbers of nested results, in order."""
+    if isinstance(value, dict):
+        return [number for key in sorted(value) for number in numbers(value[key])]
+    return [number for item in value for number in numbers(item)] if isinstance(value, list) else [float(value)]  # type: ignore[arg-type]
+
+
+def test_command_writes_what_the_rollouts_say(folder: Path, tmp_path: Path) -> None:
+    done = command("--checkpoint", folder / "model", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    model, store = svg.load(folder / "model"), ClipStore(folder / "data" / "test")
+    frames = torch.from_numpy(np.stack([store.frames(clip, 0, 2 + HORIZON) for clip in range(CLIPS)]))
+    frames = frames.permute(0, 1, 4, 2, 3)
+    futures = model.rollout(frames[:, :2], horizon=HORIZON, samples=SAMPLES, seed=0)
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    for name in ("psnr", "ssim"):
+        scores = getattr(svg.metrics, name)(futures, frames[:, 2:]).double()
+        best = scores.mean(dim=-1).amax(dim=1)
+        found = written["results"][name]["best"]
+        assert found["mean"] == pytest.approx(best.mean().item(), abs=1e-4)
+        assert found["half"] == pytest.approx(1.96 * best.std().item() / CLIPS**0.5, abs=1e-4)
+        assert len(found["frames"]) == HORIZON
+        assert f"{found['mean']:.2f}" in done.stdout
+    protocol = written["protocol"]
+    assert (protocol["context"], protocol["horizon"], protocol["samples"], protocol["seed"]) == (2, HORIZON, SAMPLES, 0)
+    assert protocol["metrics"] == ["psnr", "ssim"] and "lpips_weights PATH" in protocol["lpips"]["missing"]
+    assert done.stdout.count("LPIPS is left out") == 1
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.width > 800
+    gifs = sorted((tmp_path / "gifs").iterdir())
+    assert [gif.name for gif in gifs] == ["clip_00000.gif", "clip_00001.gif"]
+    with Image.open(gifs[0]) as gif:
+        milliseconds = sum(frame.info["duration"] for frame in ImageSequence.Iterator(gif))
+    assert milliseconds == pytest.approx(1000 * (2 + HORIZON) / store.fps, abs=5)
+
+
+def test_two_processes_share_the_clips(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0")
+    done = command("--checkpoint", folder / "model", "--out", tmp_path / "two", launcher=launcher)
+    assert done.returncode == 0, done.stderr
+    assert run(monkeypatch, "--checkpoint", folder / "model", "--out", tmp_path / "one") == 0
+    assert numbers(results(tmp_path / "two")) == pytest.approx(numbers(results(tmp_path / "one")), abs=1e-6)
+    (records,) = (tmp_path / "two").glob("clips.*.jsonl")
+    assert [json.loads(line)["clip"] for line in records.read_text().splitlines()[1:]] == list(range(CLIPS))
+    assert done.stdout.count("PSNR (dB)") == 1
+    assert len(list((tmp_path / "two" / "gifs").iterdir())) == 2
+
+
+def test_chunks_do_not_change_the_result(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for memory in ("2", "1e-6"):
+        assert (
+            run(monkeypatch, "--checkpoint", folder / "model", "--out", tmp_path / memory, "--eval.memory", memory) == 0
+        )
+    assert numbers(results(tmp_path / "2")) == pytest.approx(numbers(results(tmp_path / "1e-6")), abs=1e-4)
+
+
+def test_interrupted_it_goes_on_where_it_was(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = program.score_clips
+    scored: list[int] = []
+
+    def score_two(model, frames, clips, *rest):
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        scored.extend(clips.tolist())
+        return whole(model, frames, clips, *rest)
+
+    line = ("--checkpoint", folder / "model", "--out", tmp_path)
+    monkeypatch.setattr(program, "score_clips", score_two)
+    assert run(monkeypatch, *line) == 130
+    scored.clear()
+
+    def score_and_note(model, frames, clips, *rest):
+        scored.extend(clips.tolist())
+        return whole(model, frames, clips, *rest)
+
+    monkeypatch.setattr(program, "score_clips", score_and_note)
+    capsys.readouterr()
+    assert run(monkeypatch, *line) == 0
+    assert scored == [2, 3, 4] and "kept 2 of 5 clips" in capsys.readouterr().out
+    resumed = results(tmp_path)
+    assert run(monkeypatch, *line) == 0
+    assert scored == [2, 3, 4] and results(tmp_path) == resumed
+    assert run(monkeypatch, *line, "--eval.seed", "1") == 0
+    assert scored == [2, 3, 4, 0, 1, 2, 3, 4] and results(tmp_path) != resumed
+    assert run(monkeypatch, *line, "--eval.clips", "3") == 0
+    assert len(scored) == 8
+    whole_anew = ("--checkpoint", folder / "model", "--out", tmp_path / "anew")
+    assert run(monkeypatch, *whole_anew) == 0 and results(tmp_path / "anew") == resumed
+
+
+def test_lpips_with_local_weights(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    state = torchvision.models.alexnet().state_dict()
+    torch.save({name: value for name, value in state.items() if "features" in name}, tmp_path / "alexnet.pth")
+    line = ("--checkpoint", folder / "model", "--out", tmp_path, "--eval.gifs", "0")
+    weights = ("--eval.lpips_weights", tmp_path / "alexnet.pth")
+    assert run(monkeypatch, *line, "--metrics", "lpips", "ssim_svg", *weights) == 0
+    lpips = results(tmp_path)["lpips"]
+    assert lpips["best"]["mean"] < lpips["mean"]["mean"]
+    assert set(results(tmp_path)) == {"lpips", "ssim_svg"}
+    stated = json.loads((tmp_path / "metrics.json").read_text())["protocol"]["lpips"]["weights"]
+    assert stated["file"] == "alexnet.pth" and not stated["published"]
+
+
+def test_results_go_beside_the_model(folder: Path) -> None:
+    run_folder = folder / "a_run"
+    step = run_folder / "checkpoints" / "step_00000002"
+    step.mkdir(parents=True)
+    assert program.default_folder(str(run_folder)) == run_folder / "eval"
+    assert program.default_folder(str(step)) == run_folder.resolve() / "eval" / "step_00000002"
+    assert program.default_folder("someone/robot") == Path("runs/someone--robot/eval")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--checkpoint", "{model}_not"], "does not exist"),
+        ([], "--checkpoint is required"),
+        (["--checkpoint", "{model}", "--data.path", "{model}/none"], "python -m data.robot_push --out"),
+        (
+            ["--checkpoint", "{model}", "--eval.horizon", "28"],
+            "clip 2 of .* has 6 frames, 2 of them context: --eval.horizon 4",
+        ),
+        (["--checkpoint", "{model}", "--eval.context", "1"], "conditions on at least 2 frames"),
+        (["--checkpoint", "{model}", "--eval.context", "6"], "lower eval.context"),
+        (["--checkpoint", "{model}", "--eval.clips", "6"], "eval.clips is 6, but .* has 5 clips"),
+        (["--checkpoint", "{model}", "--metrics", "lpips"], "lpips_weights PATH"),
+        (["--checkpoint", "{model}", "--metrics", "mse"], "choose from psnr"),
+        (["--checkpoint", "{model}", "--eval.horizonn", "3"], "did you mean --eval.horizon"),
+        (["metric", "--checkpoint", "{model}"], "'metric' belongs to no option"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    assert run(monkeypatch, *(argument.format(model=folder / "model") for argument in arguments)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    assert re.search(message, lines[0])
