@@ -106,7 +106,7 @@ class ModelConfig:
 
     @property
     def floats_prior(self) -> bool:
-        """Whether the prior's variance S^2 can be fitted in closed form: the posterior's is constant, no net makes it."""
+        """Whether the prior's variance S^2 can be fitted in closed form: no net makes it, and q's is constant."""
         return self.posterior == "constant" and self.prior in ("fixed", "learned_mean")
 
 

@@ -27,3 +27,24 @@ def global_sum(*values: Tensor) -> tuple[Tensor, ...]:
         flat = flat.float().to(values[0].device)
     parts = flat.split([value.numel() for value in values])
     return tuple(part.reshape(value.shape) for part, value in zip(parts, values, strict=True))
+
+
+def global_mean(values: Tensor, dim: tuple[int, ...] | None = None) -> Tensor:
+    """The mean over `dim` (all of it by default) and all processes, with the gradient of the local mean.
+
+    Its gradient, averaged over processes as DDP does, is that of the global mean; so is that of any function of it.
+    """
+    local = values.mean() if dim is None else values.mean(dim)
+    count = local.new_tensor(values.numel() / local.numel())
+    total, total_count = global_sum(local * count, count)
+    return local + ((total / total_count).to(local) - local).detach()
+
+
+@torch.no_grad()
+def global_gather(values: Tensor) -> Tensor:
+    """The rows of all processes, one process after another, without gradient; each has as many rows (N, ...)."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return values.detach()
+    parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, values.detach().contiguous())
+    return torch.cat(parts)
