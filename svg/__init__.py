@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from svg.config import Config, config_from_dict
     from svg.model import SVG
     from svg.pretrained import build, load, load_config, push_to_hub
+    from svg.vae import VAE
 
 _HOMES = {
     "CheckpointError": "svg.checkpoint",
     "Config": "svg.config",
     "SVG": "svg.model",
+    "VAE": "svg.vae",
     "build": "svg.pretrained",
     "config_from_dict": "svg.config",
     "load": "svg.pretrained",
@@ -33,6 +35,7 @@ _HOMES = {
 
 __all__ = [
     "SVG",
+    "VAE",
     "CheckpointError",
     "Config",
     "build",

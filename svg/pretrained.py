@@ -28,16 +28,21 @@ from svg import checkpoint, likelihoods
 from svg.checkpoint import CheckpointError
 from svg.config import Config, config_from_dict
 from svg.model import SVG
+from svg.vae import VAE
 
+Model = SVG | VAE
+
+MODELS: dict[str, type[SVG] | type[VAE]] = {"svg": SVG, "vae": VAE}
+"""The models by their `model.name`."""
 _SIZES = (
-    *("backbone", "size", "channels", "width", "g_dim", "z_dim", "rnn_size"),
-    *("prior", "predictor_layers", "posterior_layers", "prior_layers"),
+    *("name", "backbone", "size", "channels", "width", "g_dim", "z_dim", "rnn_size"),
+    *("prior", "posterior", "predictor_layers", "posterior_layers", "prior_layers"),
 )
 """The options that the weights' shapes depend on, the likelihood's apart."""
 _HUB_ERRORS: tuple[type[Exception], ...] = (OSError, HfHubHTTPError.__bases__[0])  # whatever the HTTP library raises
 
 
-def build(config: Config) -> SVG:
+def build(config: Config) -> Model:
     """The model that a configuration describes, with new weights.
 
     Raises:
@@ -47,7 +52,7 @@ def build(config: Config) -> SVG:
     head = likelihoods.build(
         config.likelihood.name, channels=config.model.channels, size=size, **config.likelihood.options
     )
-    return SVG(config.model, head)
+    return MODELS[config.model.name](config.model, head)
 
 
 def find(name: str | Path, revision: str | None = None) -> Path:
@@ -79,7 +84,7 @@ def load_config(name: str | Path, revision: str | None = None) -> Config:
     return _config(find(name, revision))
 
 
-def load(name: str | Path, *, device: torch.device | str = "cpu", revision: str | None = None) -> SVG:
+def load(name: str | Path, *, device: torch.device | str = "cpu", revision: str | None = None) -> Model:
     """A trained model, in eval mode.
 
     Args:
@@ -96,7 +101,7 @@ def load(name: str | Path, *, device: torch.device | str = "cpu", revision: str 
     return model.to(device).eval()
 
 
-def load_weights(model: SVG, weights: dict[str, Tensor], source: str | Path) -> None:
+def load_weights(model: Model, weights: dict[str, Tensor], source: str | Path) -> None:
     """Puts all weights into a model. Raises CheckpointError, naming the first tensor that does not fit."""
     own = model.state_dict()
     for problem, names in (("lacks", own.keys() - weights.keys()), ("has an unknown", weights.keys() - own.keys())):
@@ -110,7 +115,7 @@ def load_weights(model: SVG, weights: dict[str, Tensor], source: str | Path) -> 
     model.load_state_dict(weights)
 
 
-def init_from(model: SVG, name: str) -> list[str]:
+def init_from(model: Model, name: str) -> list[str]:
     """Starts from a model's weights; what belongs to another likelihood and does not fit keeps its new weights.
 
     Returns:
@@ -135,7 +140,7 @@ def init_from(model: SVG, name: str) -> list[str]:
     return left
 
 
-def save_pretrained(model: SVG, folder: str | Path) -> None:
+def save_pretrained(model: Model, folder: str | Path) -> None:
     """Writes config.json and model.safetensors, from which `load` rebuilds the model."""
     head = model.likelihood
     config = {
@@ -146,7 +151,7 @@ def save_pretrained(model: SVG, folder: str | Path) -> None:
 
 
 def push_to_hub(
-    source: SVG | str | Path, repo_id: str, *, private: bool = False, commit_message: str = "Upload an svg-lp model"
+    source: Model | str | Path, repo_id: str, *, private: bool = False, commit_message: str = "Upload an svg-lp model"
 ) -> str:
     """Uploads a model to the Hugging Face Hub, with a short model card, and gives its address.
 
@@ -160,7 +165,7 @@ def push_to_hub(
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        if isinstance(source, SVG):
+        if isinstance(source, Model):
             save_pretrained(source, folder)
         else:
             found = find(source)
@@ -215,19 +220,29 @@ def _last_line(error: Exception) -> str:
 
 def _card(config: Config, repo_id: str) -> str:
     model = config.model
+    tags, kind, given, example = {
+        "svg": (
+            "video-prediction, stochastic-video-generation",
+            "Stochastic video prediction (SVG-LP)",
+            f", at least {model.n_past} context frames",
+            "futures = model.rollout(context, horizon=28, samples=10, seed=0)"
+            "  # context (B, T, C, H, W), uint8 or in [0, 1]",
+        ),
+        "vae": ("vae", "Image VAE", "", "images = model.sample(64, seed=0)  # (64, 1, C, H, W) in [0, 1]"),
+    }[model.name]
     return f"""---
 library_name: svg-lp
-tags: [video-prediction, stochastic-video-generation]
+tags: [{tags}]
 ---
 # {repo_id.rpartition("/")[2]}
 
-Stochastic video prediction (SVG-LP): backbone {model.backbone}, {model.size}x{model.size} pixels,
-{model.channels} channels, at least {model.n_past} context frames, likelihood {config.likelihood.name}.
+{kind}: backbone {model.backbone}, {model.size}x{model.size} pixels,
+{model.channels} channels{given}, likelihood {config.likelihood.name}.
 
 ```python
 import svg
 
 model = svg.load("{repo_id}")
-futures = model.rollout(context, horizon=28, samples=10, seed=0)  # context (B, T, C, H, W), uint8 or in [0, 1]
+{example}
 ```
 """
