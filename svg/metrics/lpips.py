@@ -7,8 +7,6 @@ Frames are scaled to [-1, 1] and scored at their own size, grey repeated to thre
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 import warnings
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from svg.metrics.frames import Score, per_frame
+from svg.metrics.weights import WeightsError, read_state, sha256
 
 PUBLISHED_SHA256 = "7be5be79"
 """First digits of the SHA-256 of torchvision's AlexNet weights, which the published numbers use."""
@@ -25,10 +24,6 @@ REMEDY = (
     "get them once with: python -c \"import torchvision as t; t.models.alexnet(weights='IMAGENET1K_V1')\" (233 MB), "
     f"or name a copy of {_FILE} by --eval.lpips_weights PATH"
 )
-
-
-class WeightsError(ValueError):
-    """AlexNet's weights are missing or unreadable; the text says how to get them."""
 
 
 def find_weights(path: str | Path | None = None) -> Path:
@@ -65,7 +60,8 @@ class LPIPS(nn.Module):
         import lpips  # late, as it imports much
 
         path = Path(path)
-        features = _read_features(path)
+        state = read_state(path)
+        features = {name.split(".", 1)[1]: value for name, value in state.items() if name.startswith("features.")}
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")  # torchvision's, about the package's way of calling it
             self.net = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
@@ -76,7 +72,7 @@ class LPIPS(nn.Module):
         except (KeyError, RuntimeError):
             raise WeightsError(f"{path} holds no AlexNet of torchvision's shape; {REMEDY}") from None
         self.requires_grad_(False).eval()
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = sha256(path)
         self.source = {"file": path.name, "sha256": digest, "published": digest.startswith(PUBLISHED_SHA256)}
 
     def forward(self, prediction: Tensor, truth: Tensor) -> Tensor:
@@ -101,16 +97,3 @@ class LPIPS(nn.Module):
         weight = next(self.net.parameters())
         rgb = 2 * frames.to(weight).expand(-1, 3, -1, -1) - 1
         return [self.normalize(features) for features in self.net.net(self.net.scaling_layer(rgb))]
-
-
-def _read_features(path: Path) -> dict[str, Tensor]:
-    """The convolutions of a torchvision AlexNet's state dict, "0.weight" and so on."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path} cannot be read as PyTorch weights ({reason}); {REMEDY}") from None
-    if not isinstance(state, dict):
-        raise WeightsError(f"{path} holds no state dict; {REMEDY}")
-    prefix = "features."
-    return {str(key).removeprefix(prefix): value for key, value in state.items() if str(key).startswith(prefix)}

@@ -1,0 +1,36 @@
+"""Weights of other people's networks: files that are read without running what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+class WeightsError(ValueError):
+    """A metric's weights are missing, unreadable or not the right ones; the text says how to get them."""
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """A state dict that `torch.save` wrote.
+
+    Raises:
+        WeightsError: the file holds none, or anything but tensors and plain containers.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path} cannot be read as PyTorch weights ({reason})") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path} holds no state dict")
+    return state
+
+
+def sha256(path: Path) -> str:
+    """Of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
