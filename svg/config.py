@@ -231,9 +231,19 @@ class EvalConfig:
     """Memory budget of a rollout (GiB); decides how many futures are drawn at once."""
     lpips_weights: str | None = None
     """File of torchvision's AlexNet weights; by default it is looked for in torch's cache."""
+    fvd_weights: str | None = None
+    """File or URL of I3D's weights (i3d_torchscript.pt or i3d_pretrained_400.pt); FVD is measured where it is given."""
+    fvd_sha256: str | None = None
+    """SHA-256 of that file; TorchScript, which runs the code in the file, and URLs need it."""
+    fvd_convention: Literal["srvp", "1to15", "custom"] = "srvp"
+    """srvp: all frames with context, one sample a clip; 1to15: 1 context and 15 predicted frames, all samples."""
+    fvd_samples: int = 1
+    """Samples per clip of the custom convention."""
+    fvd_context: bool = True
+    """Whether the custom convention's videos begin with the context frames."""
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "samples"):
+        for name in ("horizon", "samples", "fvd_samples"):
             _require(getattr(self, name) >= 1, f"eval.{name}", getattr(self, name), "must be at least 1")
         for name in ("clips", "context", "seed", "gifs"):
             _require(getattr(self, name) >= 0, f"eval.{name}", getattr(self, name), "must not be negative")
