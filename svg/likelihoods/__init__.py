@@ -7,21 +7,67 @@ from __future__ import annotations
 
 from typing import Any
 
+from svg.likelihoods.baggins import Baggins
 from svg.likelihoods.base import Latents, Likelihood
+from svg.likelihoods.bernoulli import Bernoulli
+from svg.likelihoods.beta import Beta
+from svg.likelihoods.bits import bits_per_dim, dequantized_log_prob
+from svg.likelihoods.bitwise_categorical import BitwiseCategorical
+from svg.likelihoods.categorical import Categorical
+from svg.likelihoods.continuous_bernoulli import ContinuousBernoulli
+from svg.likelihoods.diag_d import DiagD
+from svg.likelihoods.diag_i import DiagI
+from svg.likelihoods.discretized_gaussian import DiscretizedGaussian
+from svg.likelihoods.discretized_logistic import DiscretizedLogistic
 from svg.likelihoods.distribution import FrameDistribution
 from svg.likelihoods.fixed_gaussian import FixedGaussian
+from svg.likelihoods.iso_d import IsoD
+from svg.likelihoods.laplace import Laplace
+from svg.likelihoods.logistic_mixture import LogisticMixture
 from svg.likelihoods.optimal_sigma import OptimalSigma
 from svg.likelihoods.options import valid_options
 from svg.likelihoods.pixel_sigma import PixelSigma
+from svg.likelihoods.scheduled_sigma import ScheduledSigma
 from svg.likelihoods.shared_sigma import SharedSigma
+from svg.likelihoods.student_t import StudentT
+from svg.likelihoods.trainable_diag_i import TrainableDiagI
+from svg.likelihoods.trainable_iso_d import TrainableIsoD
+from svg.likelihoods.two_stage_sigma import TwoStageSigma
 
-__all__ = ["ALIASES", "REGISTRY", "FrameDistribution", "Latents", "Likelihood", "build"]
+__all__ = [
+    "ALIASES",
+    "REGISTRY",
+    "FrameDistribution",
+    "Latents",
+    "Likelihood",
+    "bits_per_dim",
+    "build",
+    "dequantized_log_prob",
+]
 
 REGISTRY: dict[str, type[Likelihood]] = {
     "fixed_gaussian": FixedGaussian,
     "shared_sigma": SharedSigma,
     "optimal_sigma": OptimalSigma,
     "pixel_sigma": PixelSigma,
+    "iso_d": IsoD,
+    "diag_i": DiagI,
+    "diag_d": DiagD,
+    "trainable_iso_d": TrainableIsoD,
+    "trainable_diag_i": TrainableDiagI,
+    "two_stage_sigma": TwoStageSigma,
+    "baggins": Baggins,
+    "scheduled_sigma": ScheduledSigma,
+    "student_t": StudentT,
+    "laplace": Laplace,
+    "beta": Beta,
+    "bernoulli": Bernoulli,
+    "continuous_bernoulli": ContinuousBernoulli,
+    "categorical": Categorical,
+    "bitwise_categorical": BitwiseCategorical,
+    "discretized_gaussian": DiscretizedGaussian,
+    "discretized_logistic": DiscretizedLogistic,
+    "logistic_mixture": LogisticMixture,
 }
 
 ALIASES: dict[str, str] = {
@@ -29,6 +75,7 @@ ALIASES: dict[str, str] = {
     "ls_vae": "shared_sigma",
     "trainable_iso_i": "shared_sigma",
     "iso_i": "optimal_sigma",
+    "optimal_sigma_per_image": "iso_d",
     "lv_vae": "pixel_sigma",
     "trainable_diag_d": "pixel_sigma",
 }

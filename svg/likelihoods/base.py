@@ -52,6 +52,8 @@ class Likelihood(nn.Module):
     """The `latents` that `loss` needs; see `Latents`."""
     maps: int = 1
     """Decoder maps per image channel."""
+    sized: bool = False
+    """Whether it is tied to frames of `size`."""
     lr_scale: float = 1.0
     """Learning rate of the head's own parameters, in multiples of the network's."""
 
@@ -89,9 +91,10 @@ class Likelihood(nn.Module):
             expected = (*params.shape[:-3], self.channels, *params.shape[-2:])
             if target.shape != expected:
                 raise ValueError(f"the target's shape is {tuple(target.shape)}, but the decoder made {expected}")
+            observed = self._observed(target, step)
             if self.training:
-                return self._training_loss(params, target, latents, step)
-            return -self._distribution(params).log_prob(target)
+                return self._training_loss(params, observed, latents, step)
+            return -self._distribution(params).log_prob(observed)
 
     def distribution(self, params: Tensor) -> FrameDistribution:
         """The normalised density of the frames, for params (B, T, P, H, W)."""
@@ -116,11 +119,18 @@ class Likelihood(nn.Module):
             raise ValueError(
                 f"{type(self).__name__} needs {self.param_channels} decoder channels, but it got {params.shape[-3]}"
             )
+        if self.sized and params.shape[-2:] != self.size:
+            made = tuple(params.shape[-2:])
+            raise ValueError(f"{type(self).__name__} was built for frames of {self.size} pixels, but it got {made}")
         return params if params.dtype == torch.float64 else params.float()
 
     def _split(self, params: Tensor) -> Tensor:
         """The maps apart: (B, T, (p c), H, W) to (p, B, T, C, H, W)."""
         return rearrange(params, "... (p c) h w -> p ... c h w", c=self.channels)
+
+    def _observed(self, target: Tensor, step: int | None) -> Tensor:
+        """The target as the density sees it."""
+        return target
 
     @abstractmethod
     def _distribution(self, params: Tensor) -> FrameDistribution: ...

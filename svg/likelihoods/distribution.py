@@ -6,6 +6,7 @@ B batch, T frames, C channels, H W pixels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,14 +15,13 @@ from svg.noise import Noise
 
 
 class FrameDistribution(ABC):
-    """A normalised distribution of frames, factorised over B and T.
+    """A normalised distribution of frames, independent over B and T.
 
-    Frames are uint8 (k stands for x = k/255) or float. `mean`, `mode` and `stddev` are float (B, T, C, H, W) in [0, 1]
-    units.
+    Frames are uint8 k, or float. `mean`, `mode` and `stddev` are float (B, T, C, H, W) in [0, 1] units.
     """
 
-    bins: int = 255
-    """Integer levels per unit of x: a dequantised frame's log density minus d ln(bins) bounds its log-probability."""
+    support: Literal["reals", "unit interval", "levels", "binary"] = "reals"
+    """What it is a distribution of; decides where an integer k lies (k/255, or (k + 1/2)/256 in the unit interval)."""
 
     @property
     @abstractmethod
@@ -37,22 +37,19 @@ class FrameDistribution(ABC):
 
     @abstractmethod
     def cdf(self, x: Tensor) -> Tensor:
-        """P(X <= x) of each value, for float x that broadcasts to (B, T, C, H, W)."""
+        """P(X <= x) of each value, for float x in [0, 1] units that broadcasts to (B, T, C, H, W)."""
 
     @abstractmethod
     def log_density(self, x: Tensor) -> Tensor:
-        """The log density of each value, (B, T, C, H, W), for float x."""
+        """The log density of each value for float x that broadcasts to (B, T, C, H, W)."""
 
     @abstractmethod
     def _draw(self, noise: Noise | None) -> Tensor: ...
 
     def log_prob(self, x: Tensor) -> Tensor:
         """The log density of frames x (B, T, C, H, W), uint8 or float: nats per frame, (B, T)."""
-        return self.log_density(to_unit(x, self.mean.dtype)).sum((-3, -2, -1))
-
-    def dequantize(self, levels: Tensor, u: Tensor) -> Tensor:
-        """Integers k spread over their bins by u in (0, 1): (k + u - 1/2)/255."""
-        return (levels + u - 0.5) / 255
+        x = x.to(self.mean.dtype) if x.is_floating_point() else place(x.to(self.mean.dtype), 0.5, self.support)
+        return self.log_density(x).sum((-3, -2, -1))
 
     @torch.no_grad()
     def sample(self, noise: Noise | None = None, clamp: bool = False) -> Tensor:
@@ -64,6 +61,12 @@ class FrameDistribution(ABC):
         """
         draw = self._draw(noise)
         return draw.clamp(0, 1) if clamp else draw
+
+
+def place(levels: Tensor, u: Tensor | float, support: str) -> Tensor:
+    """Where level k in 0..255 lies, spread over its bin by u in (0, 1): (k + u - 1/2)/255, or (k + u)/256 in the unit
+    interval."""
+    return (levels + u) / 256 if support == "unit interval" else (levels + u - 0.5) / 255
 
 
 def to_unit(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -18,7 +18,7 @@ from svg.likelihoods.base import Latents, Likelihood
 from svg.likelihoods.distribution import to_unit
 from svg.likelihoods.normal import Normal
 from svg.likelihoods.numerics import HALF_LOG_2PI
-from svg.likelihoods.options import require_number
+from svg.likelihoods.options import require_at_least, require_positive
 from svg.parallel import double, global_sum
 
 
@@ -38,7 +38,7 @@ class RunningMean(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], start: float, decay: float) -> None:
         super().__init__()
-        self.start, self.decay = start, require_number("decay", decay, 0, 1)
+        self.start, self.decay = start, require_positive("decay", decay, below=1)
         self.register_buffer("total", torch.zeros(shape))
         self.register_buffer("weight", torch.zeros(()))
         self._exact: list[Tensor] | None = None
@@ -151,7 +151,7 @@ class FittedGaussian(Fitted):
     ) -> None:
         # Before training the variance is that of the uniform distribution on [0, 1].
         super().__init__(channels, size, mean, running_shape=running_shape, start=1 / 12, decay=decay)
-        self.eps = require_number("eps", eps, -1e-30)
+        self.eps = require_at_least("eps", eps, 0)
 
     @property
     def sigma(self) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from svg.likelihoods.base import Likelihood
 from svg.likelihoods.normal import Normal
-from svg.likelihoods.options import require_number
+from svg.likelihoods.options import require_positive
 
 
 class FixedGaussian(Likelihood):
@@ -27,7 +27,7 @@ class FixedGaussian(Likelihood):
         self, channels: int = 3, size: tuple[int, int] = (64, 64), sigma: float = 1.0, mean: str = "sigmoid"
     ) -> None:
         super().__init__(channels, size, mean)
-        self.log_sigma = math.log(require_number("sigma", sigma, 0))
+        self.log_sigma = math.log(require_positive("sigma", sigma))
 
     @property
     def sigma(self) -> Tensor:

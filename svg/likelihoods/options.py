@@ -5,33 +5,55 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Collection
+from typing import Any
 
 
-def valid_options(cls: type) -> dict[str, object]:
+def valid_options(cls: type) -> dict[str, Any]:
     """The options of a likelihood class and their defaults, from its signature."""
     parameters = inspect.signature(cls).parameters
     return {name: p.default for name, p in parameters.items() if name not in ("channels", "size")}
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _refuse(option: str, value: object, rule: str) -> ValueError:
+    return ValueError(f"likelihood.options.{option} is {value!r}, but it must be {rule}")
+
+
 def require_choice(option: str, value: str, choices: Collection[str]) -> str:
     """`value`, if it is one of `choices`."""
     if value not in choices:
-        raise ValueError(f"likelihood.options.{option} is {value!r}, but it must be one of: {', '.join(choices)}")
+        raise _refuse(option, value, f"one of: {', '.join(choices)}")
     return value
 
 
-def require_number(option: str, value: float, low: float, high: float = math.inf) -> float:
-    """`value`, if it is a number strictly between `low` and `high`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
-        rule = f"above {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-        raise ValueError(f"likelihood.options.{option} is {value!r}, but it must be a number {rule}")
+def require_positive(option: str, value: float, below: float = math.inf) -> float:
+    """`value`, if it is a number above 0 and below `below`."""
+    if not _is_number(value) or not 0 < value < below:
+        raise _refuse(option, value, "a number above 0" if below == math.inf else f"a number between 0 and {below:g}")
     return float(value)
+
+
+def require_at_least(option: str, value: float, least: float) -> float:
+    """`value`, if it is a number and not below `least`."""
+    if not _is_number(value) or value < least:
+        raise _refuse(option, value, f"a number, at least {least:g}")
+    return float(value)
+
+
+def require_flag(option: str, value: bool) -> bool:
+    """`value`, if it is true or false."""
+    if not isinstance(value, bool):
+        raise _refuse(option, value, "true or false")
+    return value
 
 
 def require_floor(value: float | str | None) -> float | None:
     """The lower bound of a log scale: a number, or None (or "none") for no bound."""
     if value is None or value == "none":
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f'likelihood.options.floor is {value!r}, but it must be a number (of log sigma) or "none"')
+    if not _is_number(value):
+        raise _refuse("floor", value, 'a number (of log sigma) or "none"')
     return float(value)

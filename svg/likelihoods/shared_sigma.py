@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from svg.likelihoods.base import Likelihood
 from svg.likelihoods.normal import Normal
 from svg.likelihoods.numerics import hard_floor
-from svg.likelihoods.options import require_floor, require_number
+from svg.likelihoods.options import require_floor, require_positive
 
 
 class SharedSigma(Likelihood):
@@ -37,9 +37,9 @@ class SharedSigma(Likelihood):
         mean: str = "sigmoid",
     ) -> None:
         super().__init__(channels, size, mean)
-        self.log_sigma = nn.Parameter(torch.tensor(math.log(require_number("init", init, 0))))
+        self.log_sigma = nn.Parameter(torch.tensor(math.log(require_positive("init", init))))
         self.floor = require_floor(floor)
-        self.lr_scale = require_number("lr_scale", lr_scale, 0)
+        self.lr_scale = require_positive("lr_scale", lr_scale)
 
     @property
     def sigma(self) -> Tensor:

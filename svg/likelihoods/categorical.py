@@ -1,0 +1,78 @@
+"""Any distribution of 256 levels, for each value on its own."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from svg.likelihoods.base import Likelihood
+from svg.likelihoods.discrete import LEVELS, DiscreteDistribution
+
+
+class Categorical(Likelihood):
+    """A softmax over the 256 levels of each value (sigma-VAE, section 3.2 and Table 4).
+
+    The most flexible head and by far the largest: 256 C decoder channels (docs/likelihoods.md has a table of memory).
+    It has no options.
+    """
+
+    discrete = True
+    maps = LEVELS
+
+    def __init__(self, channels: int = 3, size: tuple[int, int] = (64, 64)) -> None:
+        super().__init__(channels, size)
+
+    def _distribution(self, params: Tensor) -> CategoricalLevels:
+        return CategoricalLevels(params.unflatten(-3, (LEVELS, self.channels)))
+
+
+class CategoricalLevels(DiscreteDistribution):
+    """P(k) = softmax(logits)_k, logits (B, T, 256, C, H, W)."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__(logits.device)
+        self.logits = logits
+
+    def log_mass(self, levels: Tensor) -> Tensor:
+        if levels.ndim == 0:
+            return self.logits.index_select(-4, levels[None]).squeeze(-4) - self._log_norm
+        shape = (*self.logits.shape[:-4], *self.logits.shape[-3:])
+        return _LogMass.apply(self.logits, levels.expand(shape))
+
+    @property
+    def mean(self) -> Tensor:
+        values = torch.arange(LEVELS, device=self.device)[:, None, None, None] / 255
+        return torch.stack([(clip.softmax(-4) * values).sum(-4) for clip in self.logits])
+
+    @property
+    def mode(self) -> Tensor:
+        return self.logits.argmax(-4) / 255
+
+    @cached_property
+    def _log_norm(self) -> Tensor:
+        return _log_norm(self.logits)
+
+
+def _log_norm(logits: Tensor) -> Tensor:
+    """logsumexp over the levels, a clip at a time to bound the memory it takes."""
+    return torch.stack([clip.logsumexp(-4) for clip in logits])
+
+
+class _LogMass(torch.autograd.Function):
+    """log softmax(logits)[levels], whose gradient onehot - softmax is the only other tensor of the logits' size."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, levels: Tensor) -> Tensor:
+        log_norm = _log_norm(logits)
+        ctx.save_for_backward(logits, levels, log_norm)
+        return logits.gather(-4, levels.unsqueeze(-4)).squeeze(-4) - log_norm
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        logits, levels, log_norm = ctx.saved_tensors
+        grad, grad_logits = grad.unsqueeze(-4), torch.empty_like(logits)
+        for clip, norm, g, out in zip(logits, log_norm.unsqueeze(-4), grad, grad_logits, strict=True):
+            torch.sub(clip, norm, out=out).exp_().mul_(-g)
+        return grad_logits.scatter_add_(-4, levels.unsqueeze(-4), grad), None

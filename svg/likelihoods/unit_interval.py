@@ -1,0 +1,25 @@
+"""What the densities on the open unit interval share: integers k lie at (k + u)/256."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from svg.likelihoods.base import Likelihood
+from svg.likelihoods.distribution import place, to_unit
+
+
+class UnitInterval(Likelihood):
+    """A likelihood whose density is on (0, 1).
+
+    In training the frames are dequantised, (k + u)/256 with u a pure function of the step; a density could otherwise
+    grow without bound at the 256 values. In evaluation u = 1/2; svg/likelihoods/bits.py draws it.
+    """
+
+    def _observed(self, target: Tensor, step: int | None) -> Tensor:
+        levels = 255 * to_unit(target, torch.float32)
+        if not self.training:
+            return place(levels, 0.5, "unit interval")
+        generator = torch.Generator(target.device).manual_seed(step or 0)
+        u = torch.rand(target.shape, generator=generator, device=target.device)
+        return place(levels, u, "unit interval").clamp(2.0**-30, 1 - 2.0**-24)
