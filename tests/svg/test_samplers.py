@@ -1,0 +1,86 @@
+"""Post-hoc samplers: each has the moments that it should."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_objective import images, objective, vae
+
+from svg import samplers
+from svg.recurrent import Gaussian
+
+
+def two_clusters(count: int = 400) -> Gaussian:
+    """Posteriors about (3, 3, 3) and (-3, -3, -3) of variance 0.04."""
+    sign = torch.where(torch.arange(count) % 2 == 0, 1.0, -1.0)[:, None]
+    noise = torch.randn(count, 3, generator=torch.Generator().manual_seed(0))
+    return Gaussian(3 * sign + 0.5 * noise, torch.full((count, 3), 0.04).log())
+
+
+def test_the_prior_is_the_models():
+    model = vae(posterior="constant")
+    assert samplers.build("prior", model, two_clusters()).sample(2000).std() == pytest.approx(1, abs=0.05)
+    with objective(model, "bilbo").eval().refit(), torch.no_grad():
+        model.prior_variance.count(torch.full((1, 1, 3), 9.0))
+    assert samplers.build("prior", model, two_clusters()).sample(2000).std() == pytest.approx(3, abs=0.15)
+
+
+def test_the_floating_prior_has_the_second_moments():
+    latents = two_clusters()
+    z = samplers.build("floating", vae(), latents).sample(20000)
+    expected = (latents.mean.square().mean(0) + 0.04).sqrt()
+    torch.testing.assert_close(z.std(0), expected, rtol=0.03, atol=0)
+
+
+def test_draws_are_of_every_posterior():
+    latents = two_clusters(50)
+    z = samplers.draw(latents, 5000, seed=0).view(100, 50, 3)
+    torch.testing.assert_close(z.mean(0), latents.mean, rtol=0, atol=0.12)
+    torch.testing.assert_close(z.var(0).mean(), torch.tensor(0.04), rtol=0.05, atol=0)
+
+
+def test_the_mixture_finds_the_clusters():
+    mixture = samplers.build("gmm", vae(), two_clusters(), components=2, draws=4000)
+    z = mixture.sample(4000, seed=1)
+    right = z[z.sum(1) > 0]
+    assert len(right) == pytest.approx(2000, abs=150)
+    torch.testing.assert_close(right.mean(0), torch.full((3,), 3.0), rtol=0, atol=0.1)
+    assert right.std() == pytest.approx((0.25 + 0.04) ** 0.5, rel=0.1)
+    assert torch.equal(z[:5], mixture.sample(4000, seed=1)[:5])
+    assert mixture.log_prob(z).mean() > mixture.log_prob(torch.zeros(1, 3)).item()
+
+
+def test_the_second_stage_learns_the_aggregate_posterior():
+    latents = two_clusters()
+    sampler = samplers.build("second_stage", vae(), latents, epochs=60, width=64, batch_size=32, lr=3e-3)
+    z = sampler.sample(2000, seed=0)
+    assert (z.abs().mean(1) > 1.5).float().mean() > 0.9  # nothing in the middle, where N(0, I) would be
+    assert 0.25 < (z.sum(1) > 0).float().mean() < 0.75
+    again = samplers.build("second_stage", vae(), latents, epochs=1, width=16).sample(3)
+    torch.testing.assert_close(
+        again, samplers.build("second_stage", vae(), latents, epochs=1, width=16).sample(3), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_collecting_posteriors():
+    model, x = vae(), images(5)
+    latents = samplers.collect(model, [x[:2], x[2:]])
+    torch.testing.assert_close(latents.mean, model.encode(x).mean[:, 0].float())
+    assert latents.logvar.shape == (5, 3) and not latents.mean.requires_grad
+
+
+def test_wrong_samplers_are_refused():
+    with pytest.raises(ValueError, match="sampler 'kde' is unknown: choose from prior, floating, gmm, second_stage"):
+        samplers.build("kde", vae(), two_clusters())
+    with pytest.raises(ValueError, match="bins is not an option of sampler gmm, which has: components, draws"):
+        samplers.build("gmm", vae(), two_clusters(), bins=3)
+
+
+def test_slerp():
+    a, b = torch.tensor([2.0, 0.0, 0.0]), torch.tensor([0.0, 2.0, 0.0])
+    torch.testing.assert_close(samplers.slerp(a, b, 0.5), torch.tensor([2**0.5, 2**0.5, 0]))
+    torch.testing.assert_close(samplers.slerp(a, b, 0.0), a)
+    torch.testing.assert_close(samplers.slerp(a, b, 1.0), b)
+    torch.testing.assert_close(samplers.slerp(a, 3 * a, 0.5), 2 * a)
+    ratios = torch.linspace(0, 1, 5)[:, None]
+    torch.testing.assert_close(samplers.slerp(a, b, ratios).norm(dim=-1), torch.full((5,), 2.0))
