@@ -7,47 +7,55 @@
 The data set and the protocol are those of the checkpoint's configuration; any field of `data` and `eval` can be
 overridden. The same command again goes on where an interrupted one was. It writes, into RUN/eval or --out:
 
-    metrics.json         what was measured, how, and the results
-    clips.PROTOCOL.jsonl the scores of each clip, frame by frame
-    curves.png           the metrics over the predicted frames
-    gifs/                context | truth | best | samples of the first clips
+    metrics.json            what was measured, how, and the results
+    clips.PROTOCOL.jsonl    the scores of each clip, frame by frame
+    curves.png              the metrics over the predicted frames
+    gifs/                   context | truth | best | samples of the first clips
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
-import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from torch import Tensor
 from tqdm import tqdm
 
 import svg
 from data.clips import ClipStore
 from data.registry import open_split
 from data.sampling import first_frames
-from svg import cli, pretrained, video
+from svg import cli, pretrained, protocol, video
 from svg.config import DataConfig, EvalConfig
-from svg.evaluation import METRICS, SCORES, Futures, Record, Score, draw, score_clips, summarise, table
+from svg.evaluation import (
+    METRICS,
+    Futures,
+    Record,
+    clip_features,
+    draw,
+    score_clips,
+    summarise,
+    table,
+    unpack_features,
+)
 from svg.files import replacing
 from svg.journal import Journal
-from svg.metrics import LPIPS, MSE_FLOOR, WeightsError, find_weights
+from svg.metrics.fvd import FVD, fvd
 from svg.model import SVG
 from svg.plots import write_curves
 
 SHOWN_SAMPLES = 3
 GPU_FUTURES = 1024
-"""Futures that a GPU scores at once, as far as eval.memory allows."""
+"""Futures that a GPU has at once, as far as eval.memory allows."""
 
 
 @dataclass(frozen=True)
@@ -59,76 +67,67 @@ class Options:
     out: str | None = None
     """Folder for the results; by default RUN/eval."""
     metrics: list[str] = field(default_factory=list)
-    """Of psnr, ssim, lpips, ssim_svg; by default the first three, lpips only where its weights are at hand."""
+    """Of psnr, ssim, lpips, ssim_svg, fvd; by default the first three, lpips only where its weights are at hand."""
     data: DataConfig = field(default_factory=DataConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model, the clips it is evaluated on, and the processes that share them."""
+
+    model: SVG
+    store: ClipStore
+    clips: list[int]
+    futures: Futures
+    out: Path
+    state: PartialState
+
+    def say(self, line: str) -> None:
+        """Prints a line, once."""
+        if self.state.is_main_process:
+            tqdm.write(line)
 
 
 def main() -> None:
     # What to evaluate: the checkpoint's own configuration, overridden by the command line.
     options, source = read_options(sys.argv[1:])
-    state = PartialState(timeout=timedelta(days=7))  # processes wait for the slowest
-    say = tqdm.write if state.is_main_process else lambda line: None
-    model = svg.load(source, device=state.device)
-    store = open_split(
-        options.data.path,
-        "test",
-        name=options.data.name,
-        size=model.config.size,
-        channels=model.config.channels,
-    )
-    futures = Futures(
-        options.eval.context or model.config.n_past,
-        options.eval.horizon,
-        options.eval.samples,
-        options.eval.seed,
-        options.eval.memory,
-    )
-    clips = choose_clips(options.eval, futures, model, store)
-    scores, lpips = choose_scores(options, state.device)
-    if "missing" in lpips:
-        say(f"LPIPS is left out: {lpips['missing']}")
-    out = Path(options.out) if options.out else default_folder(options.checkpoint)
+    run = set_up(options, source)
+    measures = protocol.choose(options.metrics, options.eval, run.futures, len(run.clips), run.state.device)
+    if "missing" in measures.lpips:
+        run.say(f"LPIPS is left out: {measures.lpips['missing']}")
+    stated = protocol.describe(measures, run.futures, run.store.manifest, source)
 
-    # What an earlier, interrupted evaluation under the same protocol has done already.
-    protocol = describe(options, source, store, futures, scores, lpips)
-    journal = Journal(out, digest(protocol))
-    if state.is_main_process:
-        journal.merge()
-    state.wait_for_everyone()
-    done = journal.records()
-    if kept := sum(clip in done for clip in clips):
-        say(f"kept {kept} of {len(clips)} clips from before")
+    # Score every clip's futures.
+    def score(frames: Tensor, clips: Tensor, advance: Callable[[int], object]) -> list[Record]:
+        return score_clips(run.model, frames, clips, run.futures, measures.scores, advance)
 
-    # Score this process's share of the clips, in groups that don't depend on how many processes there are.
-    size = 1 if state.device.type == "cpu" else max(1, GPU_FUTURES // futures.samples)
-    groups = [clips[first : first + size] for first in range(0, len(clips), size)]
-    share = [clip for group in groups[state.process_index :: state.num_processes] for clip in group if clip not in done]
-    hidden = None if state.is_main_process else True  # None: where nobody watches
-    with tqdm(total=len(share) * futures.samples, unit="future", disable=hidden) as bar:
-        for batch in first_frames(store, share, futures.context + futures.horizon, size):
-            frames = batch["frames"].to(state.device)
-            journal.append(score_clips(model, frames, batch["index"], futures, scores, bar.update), state.process_index)
-    state.wait_for_everyone()
-    if state.is_main_process:
-        journal.merge()
-    state.wait_for_everyone()
-    done = journal.records()
-    records = [done[clip] for clip in clips]
+    journal = Journal(run.out, protocol.scores_digest(stated))
+    records = each_clip(run, journal, "scores", score, run.futures.samples) if measures.scores else []
+    summary = summarise(records) if records else {}
+    distance = measure_fvd(run, measures, stated) if measures.features else None
 
     # Show some of them, and say what came out.
-    shown = records[: options.eval.gifs][state.process_index :: state.num_processes]
-    for record in shown:
-        write_gif(out / "gifs" / f"clip_{record['clip']:05d}.gif", model, store, record, futures, state.device)
-    if state.is_main_process:
-        summary = summarise(records)
-        run = {"clips": len(clips), "scores_of_each_clip": journal.path.name, "device": state.device.type}
-        write_json(out / "metrics.json", {"protocol": protocol, "run": run | versions(), "results": summary})
-        title = f"{options.checkpoint} on {len(clips)} clips of {store.folder}: {futures.context} frames given"
-        write_curves(out / "curves.png", summary, futures.samples, f"{title}, {futures.horizon} predicted")
-        say(f"\n{title}, {futures.horizon} predicted, seed {futures.seed}\n")
-        say(table(summary, futures.samples))
-        say(f"\nmeans over clips, with 95 % intervals; curves and GIFs are in {out}")
+    for record in records[: options.eval.gifs][run.state.process_index :: run.state.num_processes]:
+        write_gif(run, record)
+    if run.state.is_main_process:
+        how = {"clips": len(run.clips), "scores": journal.path.name}
+        how |= {"device": run.state.device.type, "processes": run.state.num_processes}
+        results = {"protocol": stated, "run": how | protocol.versions(), "results": summary}
+        results |= {"fvd": dataclasses.asdict(distance) | {"note": distance.note}} if distance else {}
+        with replacing(run.out / "metrics.json") as temporary:
+            temporary.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        title = (
+            f"{options.checkpoint} on {len(run.clips)} clips of {run.store.folder}: "
+            f"{run.futures.context} frames given, {run.futures.horizon} predicted"
+        )
+        run.say(f"\n{title}, seed {run.futures.seed}\n")
+        if summary:
+            write_curves(run.out / "curves.png", summary, run.futures.samples, title)
+            run.say(table(summary, run.futures.samples))
+        if distance:
+            run.say(f"\n{distance}" if summary else str(distance))
+        run.say(f"\nmeans over clips, with 95 % intervals; curves and GIFs are in {run.out}")
 
 
 def read_options(argv: Sequence[str]) -> tuple[Options, Path]:
@@ -144,46 +143,39 @@ def read_options(argv: Sequence[str]) -> tuple[Options, Path]:
         defaults = {"data": dataclasses.asdict(config.data), "eval": dataclasses.asdict(config.eval)}
     description = "Score a model's possible futures on the test clips; write metrics.json, curves.png and GIFs."
     options = cli.parse(Options, argv, program="eval.py [metrics]", description=description, defaults=defaults)
-    for metric in options.metrics:
-        if metric not in METRICS:
-            raise ValueError(f"--metrics {metric} is unknown: choose from {', '.join(METRICS)}")
     return options, source
 
 
-def choose_clips(config: EvalConfig, futures: Futures, model: SVG, store: ClipStore) -> list[int]:
-    """The numbers of the clips; a protocol that they or the model can't meet is refused."""
-    if futures.context < model.config.n_past:
+def set_up(options: Options, source: Path) -> Evaluation:
+    """Loads the model and opens the clips; a protocol that they can't meet is refused."""
+    on_cpu = not torch.accelerator.is_available()  # said to Accelerate, or CPU processes don't know of each other
+    state = PartialState(cpu=on_cpu, timeout=timedelta(days=7))  # processes wait for the slowest
+    model = svg.load(source, device=state.device)
+    if not isinstance(model, SVG):
+        raise ValueError(f"{options.checkpoint} is an image model, which has no futures to score")
+    size, channels = model.config.size, model.config.channels
+    store = open_split(options.data.path, "test", name=options.data.name, size=size, channels=channels)
+    config = options.eval
+    context = config.context or model.config.n_past
+    if context < model.config.n_past:
         raise ValueError(
-            f"eval.context is {futures.context}, but the model conditions on at least {model.config.n_past} frames: "
+            f"eval.context is {context}, but the model conditions on at least {model.config.n_past} frames: "
             f"--eval.context {model.config.n_past}"
         )
     if config.clips > len(store):
         raise ValueError(f"eval.clips is {config.clips}, but {store.folder} has {len(store)} clips: 0 takes them all")
     clips = range(config.clips or len(store))
     shortest = min(clips, key=lambda clip: store.lengths[clip])
-    left = int(store.lengths[shortest]) - futures.context
-    if left < futures.horizon:
+    left = int(store.lengths[shortest]) - context
+    if left < config.horizon:
         remedy = f"--eval.horizon {left} is the most" if left > 0 else "lower eval.context"
         raise ValueError(
-            f"eval.horizon is {futures.horizon}, but clip {shortest} of {store.folder} has {left + futures.context} "
-            f"frames, {futures.context} of them context: {remedy}"
+            f"eval.horizon is {config.horizon}, but clip {shortest} of {store.folder} has {left + context} frames, "
+            f"{context} of them context: {remedy}"
         )
-    return list(clips)
-
-
-def choose_scores(options: Options, device: torch.device) -> tuple[dict[str, Score], dict[str, Any]]:
-    """The metrics by name, and what is to be said of LPIPS: its weights, or why it is missing."""
-    wanted = options.metrics or ["psnr", "ssim", "lpips"]
-    scores: dict[str, Score] = {name: SCORES[name] for name in METRICS if name in wanted and name in SCORES}
-    if "lpips" not in wanted:
-        return scores, {}
-    try:
-        lpips = LPIPS(find_weights(options.eval.lpips_weights))
-    except WeightsError as error:
-        if "lpips" in options.metrics or options.eval.lpips_weights is not None:
-            raise
-        return scores, {"missing": str(error)}
-    return scores | {"lpips": lpips.to(device)}, {"weights": lpips.source}
+    futures = Futures(context, config.horizon, config.samples, config.seed, config.memory)
+    out = Path(options.out) if options.out else default_folder(options.checkpoint)
+    return Evaluation(model, store, list(clips), futures, out, state)
 
 
 def default_folder(checkpoint: str) -> Path:
@@ -196,61 +188,67 @@ def default_folder(checkpoint: str) -> Path:
     return folder / "eval"
 
 
-def describe(
-    options: Options, source: Path, store: ClipStore, futures: Futures, scores: Mapping[str, Score], lpips: dict
-) -> dict[str, Any]:
-    """All that the scores depend on, in words and digests."""
-    settings = dataclasses.asdict(futures)
-    del settings["memory"]
-    with (source / "model.safetensors").open("rb") as file:
-        weights = hashlib.file_digest(file, "sha256").hexdigest()
-    return {
-        **settings,
-        "first_frame": 0,
-        "predictions": "the likelihood's mean, clamped to [0, 1]",
-        "best_of_n": "chosen per clip and metric, by the mean over the predicted frames",
-        "interval": "1.96 sd / sqrt(clips), sd with clips - 1",
-        "metrics": list(scores),
-        "psnr": f"per channel from its MSE (at least {MSE_FLOOR:g}), range 1; mean over channels",
-        "ssim": "per channel, Gaussian window 11x11, sigma 1.5, valid, K1 .01, K2 .03, range 1; mean over the map",
-        "lpips": {"network": "AlexNet v0.1", "inputs": "[-1, 1], at the frames' size", **lpips} if lpips else None,
-        "data": {
-            "split": store.split,
-            "source": store.manifest["source"],
-            "frame_shape": list(store.frame_shape),
-            "sha256": store.manifest["files"]["frames.npy"]["sha256"],
-        },
-        "checkpoint": {"name": options.checkpoint, "weights": source.name, "sha256": weights},
-    }
+def each_clip(
+    run: Evaluation,
+    journal: Journal,
+    title: str,
+    work: Callable[[Tensor, Tensor, Callable[[int], object]], list[Record]],
+    samples: int,
+) -> list[Record]:
+    """A record of every clip: those that an interrupted evaluation left, and the others, which the processes share.
+
+    Args:
+        work: uint8 frames (B, context + horizon, C, H, W), clip numbers (B,), and what to tell of futures that are
+            done, to records.
+        samples: futures that it draws of a clip.
+    """
+    state = run.state
+    if state.is_main_process:
+        journal.merge()
+    state.wait_for_everyone()
+    done = journal.records()
+    if kept := sum(clip in done for clip in run.clips):
+        run.say(f"{title}: kept {kept} of {len(run.clips)} clips from before")
+    size = 1 if state.device.type == "cpu" else max(1, GPU_FUTURES // samples)
+    groups = [run.clips[first : first + size] for first in range(0, len(run.clips), size)]
+    share = [clip for group in groups[state.process_index :: state.num_processes] for clip in group if clip not in done]
+    hidden = None if state.is_main_process else True  # None: where nobody watches
+    with tqdm(total=len(share) * samples, desc=title, unit="future", disable=hidden) as bar:
+        for batch in first_frames(run.store, share, run.futures.context + run.futures.horizon, size):
+            journal.append(work(batch["frames"].to(state.device), batch["index"], bar.update), state.process_index)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        journal.merge()
+    state.wait_for_everyone()
+    done = journal.records()
+    return [done[clip] for clip in run.clips]
 
 
-def digest(protocol: Mapping[str, Any]) -> str:
-    """Of all that changes a score; where the checkpoint lies is no part of it."""
-    relevant = dict(protocol) | {"checkpoint": protocol["checkpoint"]["sha256"], "version": version("svg-lp")}
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
+def measure_fvd(run: Evaluation, measures: protocol.Measures, stated: dict[str, Any]) -> FVD:
+    """The distance of the futures' I3D features from those of the true clips."""
+    extract, convention = measures.features, measures.convention
+    assert extract and convention
+    futures = dataclasses.replace(run.futures, samples=convention.samples or run.futures.samples)
+
+    def work(frames: Tensor, clips: Tensor, advance: Callable[[int], object]) -> list[Record]:
+        return clip_features(run.model, frames, clips, futures, extract, convention.with_context, advance)
+
+    journal = Journal(run.out, protocol.features_digest(stated, extract, convention), "features")
+    real, fake = unpack_features(each_clip(run, journal, "FVD", work, futures.samples))
+    return fvd(real, fake, convention.frames(futures.context, futures.horizon), convention.name, extract.sha256)
 
 
-def versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in ("svg-lp", "torch", "lpips")}}
-
-
-def write_gif(path: Path, model: SVG, store: ClipStore, record: Record, futures: Futures, device: torch.device) -> None:
+def write_gif(run: Evaluation, record: Record) -> None:
     """context | truth | best | samples of one clip; the best is that of the first metric."""
-    clip, n = record["clip"], futures.context
+    clip, n, samples = record["clip"], run.futures.context, run.futures.samples
     metric = next(name for name in METRICS if name in record)
-    frames = store.frames(clip, 0, n + futures.horizon)
-    context = torch.from_numpy(frames[:n]).permute(0, 3, 1, 2).to(device)
-    wanted = [record[metric]["sample"], *range(min(SHOWN_SAMPLES, futures.samples))]
-    predicted = draw(model, context, clip, futures, wanted).permute(0, 1, 3, 4, 2)
-    pictures = (255 * predicted).round().to(torch.uint8).cpu().numpy()
-    caption = f"best of {futures.samples}"
-    shown = video.comparison(frames[:n], frames[n:], pictures[0], pictures[1:], best_caption=caption)
-    video.write_gif(path, shown, store.fps)
-
-
-def write_json(path: Path, value: Any) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    frames = run.store.frames(clip, 0, n + run.futures.horizon)
+    context = torch.from_numpy(frames[:n]).permute(0, 3, 1, 2).to(run.state.device)
+    wanted = [record[metric]["sample"], *range(min(SHOWN_SAMPLES, samples))]
+    predicted = draw(run.model, context, clip, run.futures, wanted).permute(0, 1, 3, 4, 2)
+    best, *others = (255 * predicted).round().to(torch.uint8).cpu().numpy()
+    shown = video.comparison(frames[:n], frames[n:], best, others, best_caption=f"best of {samples}")
+    video.write_gif(run.out / "gifs" / f"clip_{clip:05d}.gif", shown, run.store.fps)
 
 
 if __name__ == "__main__":

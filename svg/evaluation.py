@@ -8,15 +8,17 @@ B clips, S samples (s of them in a chunk), T predicted frames, C channels, H W p
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from svg.metrics import BestOfN, Interval, psnr, ssim, ssim_svg
-from svg.model import SVG
+from svg.model import SVG, to_float
 from svg.precision import exact
 from svg.rollout import iter_rollouts
 
@@ -109,6 +111,57 @@ def score_clips(
             clip = records[int(finite.int().argmin())]["clip"]
             raise ValueError(f"{name} of clip {clip} is not finite: the model predicts values that are no numbers")
     return records
+
+
+def clip_features(
+    model: SVG,
+    frames: Tensor,
+    clips: Tensor,
+    futures: Futures,
+    extract: Callable[[Tensor], Tensor],
+    with_context: bool,
+    advance: Callable[[int], object] = lambda count: None,
+) -> list[Record]:
+    """Features of some clips' true and predicted videos, for distances between many of them.
+
+    Args:
+        frames, clips, futures, advance: as of `score_clips`.
+        extract: videos (N, T, C, H, W), uint8 or float in [0, 1], to features (N, D).
+        with_context: whether videos begin with the context frames.
+
+    Returns:
+        A record for each clip, whose `features` `unpack_features` reads.
+    """
+    context = frames[:, : futures.context]
+    predicted: dict[int, list[Tensor]] = {}
+    with exact(frames.device):
+        for chunk in iter_rollouts(
+            model, context, futures.horizon, futures.samples, futures.seed, clip_ids=clips, memory=futures.memory
+        ):
+            videos = chunk.frames
+            if with_context:
+                given = to_float(context[chunk.clips, None]).expand(-1, videos.shape[1], -1, -1, -1, -1)
+                videos = torch.cat((given, videos), dim=2)
+            features = extract(videos.flatten(0, 1)).unflatten(0, videos.shape[:2])
+            predicted.setdefault(chunk.clips.start, []).append(features)
+            advance(videos.shape[0] * videos.shape[1])
+        real = extract(frames if with_context else frames[:, futures.context :])
+    fake = torch.cat([torch.cat(chunks, dim=1) for chunks in predicted.values()])
+    packed = torch.cat((real[:, None], fake), dim=1).float().cpu().numpy().astype("<f4")
+    return [
+        {"clip": clip, "shape": rows.shape, "features": base64.b64encode(rows.tobytes()).decode()}
+        for clip, rows in zip(clips.tolist(), packed, strict=True)
+    ]
+
+
+def unpack_features(records: Iterable[Record]) -> tuple[Tensor, Tensor]:
+    """Features of the true videos (B, D) and of their predictions (B, S, D), float32, from `clip_features`' records."""
+    rows = [
+        np.frombuffer(base64.b64decode(record["features"]), "<f4").reshape(record["shape"])
+        for record in sorted(records, key=lambda record: record["clip"])
+    ]
+    features = torch.from_numpy(np.stack(rows))
+    return features[:, 0], features[:, 1:]
 
 
 def draw(model: SVG, context: Tensor, clip: int, futures: Futures, samples: Sequence[int]) -> Tensor:

@@ -1,7 +1,7 @@
 """Results that outlive an interruption: one JSON line a clip, appended as each is done.
 
-    FOLDER/clips.PROTOCOL.jsonl      all that was kept: the line {"protocol": DIGEST}, then one line a clip, in order
-    FOLDER/clips.PROTOCOL.3.jsonl    what process 3 has added since
+    FOLDER/NAME.PROTOCOL.jsonl      all that was kept: the line {"protocol": DIGEST}, then one line a clip, in order
+    FOLDER/NAME.PROTOCOL.3.jsonl    what process 3 has added since
 
 PROTOCOL is the digest's beginning, so that results of another checkpoint, seed, horizon, ... are never taken over, nor
 overwritten.
@@ -26,11 +26,12 @@ class Journal:
     Args:
         folder: made as needed.
         protocol: digest of all that the results depend on.
+        name: of what they are.
     """
 
-    def __init__(self, folder: Path, protocol: str) -> None:
+    def __init__(self, folder: Path, protocol: str, name: str = "clips") -> None:
         self.folder, self.protocol = folder, protocol
-        self.path = folder / f"clips.{protocol[:8]}.jsonl"
+        self.path = folder / f"{name}.{protocol[:8]}.jsonl"
 
     def merge(self) -> None:
         """Gathers into one file what all processes wrote. For one process, while the others wait."""

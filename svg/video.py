@@ -57,7 +57,7 @@ def future_panel(caption: str, context: Frames, future: Frames, colour: Colour =
 
 
 def comparison_panels(
-    context: Frames, truth: Frames, best: Frames, samples: Frames, best_caption: str = "best"
+    context: Frames, truth: Frames, best: Frames, samples: Sequence[Frames] | Frames, best_caption: str = "best"
 ) -> list[Panel]:
     """Panels context (which rests on its last frame) | truth | best | sample 1 | sample 2 ...
 
@@ -65,7 +65,7 @@ def comparison_panels(
         context: uint8 (P, H, W, C).
         truth: uint8 (F, H, W, C), the true future.
         best: uint8 (F, H, W, C), the sample nearest to the truth.
-        samples: uint8 (S, F, H, W, C).
+        samples: uint8 (F, H, W, C) each.
         best_caption: says what it is the best of.
     """
     resting = np.repeat(context[-1:], len(truth), axis=0)
@@ -78,7 +78,7 @@ def comparison(
     context: Frames,
     truth: Frames,
     best: Frames,
-    samples: Frames,
+    samples: Sequence[Frames] | Frames,
     *,
     scale: int = 2,
     columns: int | None = None,

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,13 @@ import pytest
 import torch
 import torchvision
 from PIL import Image, ImageSequence
+from torch import Tensor
 
 import eval as program
 import svg
 from data.clips import ClipStore, ClipWriter
 from svg import checkpoint, cli
+from svg.metrics.fvd import frechet_distance
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"backbone": "dcgan", "width": 2, "g_dim": 4, "z_dim": 2, "rnn_size": 4}
@@ -81,6 +84,7 @@ def test_command_writes_what_the_rollouts_say(folder: Path, tmp_path: Path) -> N
     model, store = svg.load(folder / "model"), ClipStore(folder / "data" / "test")
     frames = torch.from_numpy(np.stack([store.frames(clip, 0, 2 + HORIZON) for clip in range(CLIPS)]))
     frames = frames.permute(0, 1, 4, 2, 3)
+    assert isinstance(model, svg.SVG)
     futures = model.rollout(frames[:, :2], horizon=HORIZON, samples=SAMPLES, seed=0)
     written = json.loads((tmp_path / "metrics.json").read_text())
     for name in ("psnr", "ssim"):
@@ -93,7 +97,7 @@ def test_command_writes_what_the_rollouts_say(folder: Path, tmp_path: Path) -> N
         assert f"{found['mean']:.2f}" in done.stdout
     protocol = written["protocol"]
     assert (protocol["context"], protocol["horizon"], protocol["samples"], protocol["seed"]) == (2, HORIZON, SAMPLES, 0)
-    assert protocol["metrics"] == ["psnr", "ssim"] and "lpips_weights PATH" in protocol["lpips"]["missing"]
+    assert list(protocol["metrics"]) == ["psnr", "ssim"] and "lpips_weights PATH" in protocol["lpips"]["missing"]
     assert done.stdout.count("LPIPS is left out") == 1
     with Image.open(tmp_path / "curves.png") as picture:
         assert picture.width > 800
@@ -111,6 +115,7 @@ def test_two_processes_share_the_clips(
     done = command("--checkpoint", folder / "model", "--out", tmp_path / "two", launcher=launcher)
     assert done.returncode == 0, done.stderr
     assert run(monkeypatch, "--checkpoint", folder / "model", "--out", tmp_path / "one") == 0
+    assert json.loads((tmp_path / "two" / "metrics.json").read_text())["run"]["processes"] == 2
     assert numbers(results(tmp_path / "two")) == pytest.approx(numbers(results(tmp_path / "one")), abs=1e-6)
     (records,) = (tmp_path / "two").glob("clips.*.jsonl")
     assert [json.loads(line)["clip"] for line in records.read_text().splitlines()[1:]] == list(range(CLIPS))
@@ -176,6 +181,61 @@ def test_lpips_with_local_weights(folder: Path, tmp_path: Path, monkeypatch: pyt
     assert stated["file"] == "alexnet.pth" and not stated["published"]
 
 
+def mean_colours(videos: Tensor, weight: Tensor) -> Tensor:
+    """400 features of videos (N, 3, T, H, W) from the mean colour of each frame, in place of I3D's."""
+    return (videos.mean(dim=(3, 4)).transpose(1, 2) @ weight).std(dim=1)
+
+
+class MeanColours(torch.nn.Module):
+    """Called as i3d_torchscript.pt is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(3, 400, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, x: Tensor, rescale: bool, resize: bool, return_features: bool) -> Tensor:
+        return mean_colours(x, self.weight)
+
+
+def test_fvd(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(1)
+    with ClipWriter(tmp_path / "data" / "test", frame_shape=(64, 64, 3), fps=7, source="noise", split="test") as writer:
+        for _ in range(65):
+            writer.append(rng.integers(0, 256, (9, 64, 64, 3), dtype=np.uint8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scripting is deprecated
+        torch.jit.script(MeanColours()).save(str(tmp_path / "i3d.pt"))
+    line: list[object] = ["--checkpoint", folder / "model", "--out", tmp_path, "--data.path", tmp_path / "data"]
+    line += ["--metrics", "fvd", "--eval.horizon", 7, "--eval.fvd_weights", tmp_path / "i3d.pt"]
+    assert run(monkeypatch, *line) == 2
+    digest = capsys.readouterr().err.split()[-1]
+    line += ["--eval.fvd_sha256", digest]
+    assert run(monkeypatch, *line) == 0
+    said = capsys.readouterr().out
+    stated = json.loads((tmp_path / "metrics.json").read_text())["fvd"]
+    assert (stated["clips"], stated["samples"], stated["frames"], stated["sha256"]) == (65, 1, 9, digest)
+    for part in (f"FVD {stated['value']:.1f} ±", "srvp", "N = 65 clips x 1 samples", "T = 9", digest[:8], "singular"):
+        assert part in said
+    model, store = svg.load(folder / "model"), ClipStore(tmp_path / "data" / "test")
+    frames = torch.from_numpy(np.stack([store.frames(clip) for clip in range(65)])).permute(0, 1, 4, 2, 3) / 255
+    assert isinstance(model, svg.SVG)
+    videos = torch.cat((frames[:, :2], model.rollout(frames[:, :2], horizon=7, samples=3, seed=0)[:, 0]), dim=1)
+    weight = MeanColours().weight.detach()
+    real, fake = (mean_colours(2 * v.transpose(1, 2) - 1, weight) for v in (frames, videos))
+    assert stated["value"] == pytest.approx(frechet_distance(real, fake), rel=1e-3)
+
+    assert run(monkeypatch, *line) == 0 and "FVD: kept 65 of 65 clips" in capsys.readouterr().out
+    refused = {
+        "1to15 needs eval.context 1, not 2": "--eval.fvd_convention 1to15",
+        "at least 64 clips, not 63": "--eval.clips 63",
+        "at least 9 frames, not 8": "--eval.horizon 6",
+        "at least 9 frames, not 7": "--eval.fvd_convention custom --eval.fvd_samples 2 --eval.fvd_context false",
+    }
+    for message, changes in refused.items():
+        assert run(monkeypatch, *line, *changes.split()) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_results_go_beside_the_model(folder: Path) -> None:
     run_folder = folder / "a_run"
     step = run_folder / "checkpoints" / "step_00000002"
@@ -199,6 +259,7 @@ def test_results_go_beside_the_model(folder: Path) -> None:
         (["--checkpoint", "{model}", "--eval.context", "6"], "lower eval.context"),
         (["--checkpoint", "{model}", "--eval.clips", "6"], "eval.clips is 6, but .* has 5 clips"),
         (["--checkpoint", "{model}", "--metrics", "lpips"], "lpips_weights PATH"),
+        (["--checkpoint", "{model}", "--metrics", "fvd"], "at least 64 clips, not 5"),
         (["--checkpoint", "{model}", "--metrics", "mse"], "choose from psnr"),
         (["--checkpoint", "{model}", "--eval.horizonn", "3"], "did you mean --eval.horizon"),
         (["metric", "--checkpoint", "{model}"], "'metric' belongs to no option"),

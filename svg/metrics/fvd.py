@@ -46,6 +46,10 @@ class Convention:
     horizon: int | None = None
     """Predicted frames."""
 
+    def frames(self, context: int, horizon: int) -> int:
+        """Frames T of a video."""
+        return horizon + (context if self.with_context else 0)
+
 
 CONVENTIONS = {
     "srvp": Convention("srvp"),

@@ -10,7 +10,16 @@ from torch import Tensor
 
 import svg
 from svg import metrics
-from svg.evaluation import SCORES, Futures, draw, score_clips, summarise, table
+from svg.evaluation import (
+    SCORES,
+    Futures,
+    clip_features,
+    draw,
+    score_clips,
+    summarise,
+    table,
+    unpack_features,
+)
 
 FUTURES = Futures(context=2, horizon=3, samples=4, seed=5)
 
@@ -20,6 +29,7 @@ def model() -> svg.SVG:
     sizes = {"backbone": "dcgan", "width": 2, "g_dim": 4, "z_dim": 2, "rnn_size": 4}
     torch.manual_seed(0)
     model = svg.build(svg.config_from_dict({"model": sizes}))
+    assert isinstance(model, svg.SVG)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()
@@ -50,6 +60,26 @@ def test_scores_are_those_of_all_futures_at_once(model: svg.SVG, frames: Tensor,
         for curve, values in wanted.items():
             found = torch.tensor([record[name][curve] for record in records]).double()
             torch.testing.assert_close(found, values, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("with_context", [True, False])
+@pytest.mark.parametrize("memory", [2.0, 1e-6])
+def test_features_are_those_of_all_videos(model: svg.SVG, frames: Tensor, with_context: bool, memory: float) -> None:
+    def extract(videos: Tensor) -> Tensor:
+        unit = videos / 255 if videos.dtype == torch.uint8 else videos
+        return unit.mean(dim=(2, 4)).flatten(1)
+
+    clips = torch.tensor([7, 0, 3])
+    futures = Futures(**{**vars(FUTURES), "memory": memory})
+    records = clip_features(model, frames, clips, futures, extract, with_context)
+    real, fake = unpack_features(json.loads(json.dumps(records[::-1])))
+    whole = model.rollout(frames[:, :2], horizon=3, samples=4, seed=5, clip_ids=clips)
+    assert isinstance(whole, Tensor)
+    given = (frames[:, None, :2] / 255).expand(-1, 4, -1, -1, -1, -1)
+    videos = torch.cat((given, whole), dim=2) if with_context else whole
+    order = clips.argsort()
+    torch.testing.assert_close(real, extract(frames if with_context else frames[:, 2:])[order])
+    torch.testing.assert_close(fake, torch.stack([extract(v) for v in videos])[order], atol=1e-5, rtol=1e-5)
 
 
 def test_drawing_a_future_again_gives_the_same(model: svg.SVG, frames: Tensor) -> None:

@@ -1,0 +1,138 @@
+"""What an evaluation measures: the metrics that can be had, and the statement that stands beside their numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from svg.checkpoint import MODEL
+from svg.config import EvalConfig
+from svg.evaluation import METRICS, SCORES, Futures, Score
+from svg.metrics import LPIPS, MSE_FLOOR, WeightsError, find_weights
+from svg.metrics.fvd import CONVENTIONS, Convention, VideoFeatures, check_clips, load_features
+from svg.metrics.i3d import LEAST_FRAMES
+from svg.metrics.weights import sha256
+
+NAMES = [*METRICS, "fvd"]
+"""The metrics that can be asked for."""
+_DEFINITIONS = {
+    "psnr": f"per channel from its MSE (at least {MSE_FLOOR:g}), range 1; mean over channels",
+    "ssim": "per channel, Gaussian window 11x11, sigma 1.5, valid, K1 .01, K2 .03, range 1; mean over map and channels",
+    "lpips": "v0.1, AlexNet, inputs in [-1, 1] at the frames' size",
+    "ssim_svg": "per channel, uniform window 7x7, sample covariance, valid, range 2; mean over map and channels",
+}
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The metrics of an evaluation."""
+
+    scores: dict[str, Score]
+    lpips: dict[str, Any]
+    """LPIPS's weights, or why it is missing."""
+    features: VideoFeatures | None = None
+    """I3D, where FVD is measured."""
+    convention: Convention | None = None
+    """Of FVD."""
+
+
+def choose(names: Sequence[str], config: EvalConfig, futures: Futures, clips: int, device: torch.device) -> Measures:
+    """The metrics asked for; without names PSNR, SSIM, LPIPS if its weights are at hand, FVD if they are given.
+
+    Raises:
+        ValueError: an unknown name, or FVD of too few clips or of other videos than its convention's.
+        WeightsError: a metric asked for by name, or by its weights, has none that can be used.
+    """
+    for name in names:
+        if name not in NAMES:
+            raise ValueError(f"--metrics {name} is unknown: choose from {', '.join(NAMES)}")
+    wanted = names or ["psnr", "ssim", "lpips", *(["fvd"] if config.fvd_weights else [])]
+    scores: dict[str, Score] = {name: SCORES[name] for name in SCORES if name in wanted}
+    status: dict[str, Any] = {}
+    features = chosen = None
+    if "fvd" in wanted:
+        check_clips(clips)
+        chosen = _convention(config, futures)
+        if config.fvd_weights is None:
+            raise WeightsError(
+                "FVD needs I3D of Kinetics-400: name i3d_torchscript.pt or i3d_pretrained_400.pt by --eval.fvd_weights"
+            )
+        features = load_features(config.fvd_weights, device, config.fvd_sha256)
+    if "lpips" in wanted:
+        try:
+            lpips = LPIPS(find_weights(config.lpips_weights))
+            scores, status = scores | {"lpips": lpips.to(device)}, {"weights": lpips.source}
+        except WeightsError as error:
+            if "lpips" in names or config.lpips_weights is not None:
+                raise
+            status = {"missing": str(error)}
+    return Measures({name: scores[name] for name in METRICS if name in scores}, status, features, chosen)
+
+
+def _convention(config: EvalConfig, futures: Futures) -> Convention:
+    """FVD's convention. Raises ValueError where these futures are not those that it compares."""
+    custom = Convention("custom", config.fvd_context, config.fvd_samples)
+    chosen = CONVENTIONS.get(config.fvd_convention, custom)
+    for name in ("context", "horizon"):
+        needed, found = getattr(chosen, name), getattr(futures, name)
+        if needed not in (None, found):
+            raise ValueError(f"FVD's convention {chosen.name} needs eval.{name} {needed}, not {found}")
+    if (frames := chosen.frames(futures.context, futures.horizon)) < LEAST_FRAMES:
+        raise ValueError(f"FVD needs videos of at least {LEAST_FRAMES} frames, not {frames}: raise eval.horizon")
+    return chosen
+
+
+def describe(measures: Measures, futures: Futures, data: Mapping[str, Any], source: Path) -> dict[str, Any]:
+    """All that the scores depend on, in words and digests.
+
+    Args:
+        data: the clip store's manifest.
+        source: the model's folder.
+    """
+    return {
+        "context": futures.context,
+        "horizon": futures.horizon,
+        "samples": futures.samples,
+        "seed": futures.seed,
+        "first_frame": 0,
+        "predictions": "the likelihood's mean, clamped to [0, 1]",
+        "best_of_n": "chosen per clip and metric, by the mean over the predicted frames",
+        "interval": "1.96 sd / sqrt(clips), sd with clips - 1",
+        "metrics": {name: _DEFINITIONS[name] for name in measures.scores},
+        "lpips": measures.lpips,
+        "data": {name: data[name] for name in ("source", "split", "frame_shape")}
+        | {"sha256": data["files"]["frames.npy"]["sha256"]},
+        "checkpoint": {"name": source.name, "sha256": sha256(source / MODEL)},
+        "version": version("svg-lp"),
+    }
+
+
+def scores_digest(protocol: Mapping[str, Any]) -> str:
+    """Of all that changes a clip's scores: not of where the checkpoint lies, nor of why LPIPS is missing."""
+    weights = protocol["lpips"].get("weights", {}).get("sha256")
+    return _digest({**protocol, "checkpoint": protocol["checkpoint"]["sha256"], "lpips": weights})
+
+
+def features_digest(protocol: Mapping[str, Any], features: VideoFeatures, convention: Convention) -> str:
+    """Of all that changes a clip's FVD features."""
+    names = ("context", "horizon", "seed", "data", "version")
+    parts = {name: protocol[name] for name in names} | {"checkpoint": protocol["checkpoint"]["sha256"]}
+    samples = convention.samples or protocol["samples"]
+    return _digest({**parts, "i3d": features.sha256, **asdict(convention), "samples": samples})
+
+
+def versions() -> dict[str, str]:
+    """Of what computed the numbers."""
+    return {"python": platform.python_version(), **{name: version(name) for name in ("svg-lp", "torch", "lpips")}}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
