@@ -20,7 +20,7 @@ from svg.precision import exact
 MSE_FLOOR = 1e-10
 """Least MSE of a channel in PSNR: identical frames have 100 dB."""
 
-CPU_BLOCK, GPU_BLOCK = 2**20, 2**26
+CPU_BLOCK, GPU_BLOCK = 2**19, 2**26
 """Values of the predictions that are worked on at once: on a CPU what its caches hold."""
 
 Score = Callable[[Tensor], Tensor]
