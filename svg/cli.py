@@ -17,8 +17,10 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import sys
 import textwrap
+import time
 import traceback
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +31,7 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin,
 import yaml
 
 from svg.config import from_dict, option_names, unknown_option
+from svg.launch import start_all
 
 T = TypeVar("T")
 
@@ -38,9 +41,10 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
     SVG_TRACEBACK=1 shows where an error came from.
     """
-    rank = os.environ.get("RANK", "0")
     try:
-        code = main() or 0
+        code = start_all()
+        if code is None:
+            code = main() or 0
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of `train.py --help | head` has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,7 +52,10 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except (ValueError, OSError) as error:
         if os.environ.get("SVG_TRACEBACK", "") not in ("", "0"):
             traceback.print_exc()
-        print(f"error: {error}" if rank == "0" else f"error (process {rank}): {error}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        if rank != "0":
+            time.sleep(2)  # a launcher ends this process if the first one fails too, and speaks for all
+        print(f"error: {_text(error)}" if rank == "0" else f"error (process {rank}): {_text(error)}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -99,6 +106,42 @@ def parse(
         except yaml.YAMLError:
             raise ValueError(f"--{option} is {text!r}, which is not a YAML value") from None
     return from_dict(cls, values)
+
+
+def _text(error: Exception) -> str:
+    """An error's text; the system's own as `FILE: what is wrong`."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{os.fsdecode(error.filename)}: {error.strerror.lower()}"
+    return str(error)
+
+
+class Stop:
+    """Notes SIGINT and SIGTERM instead of obeying them, so that a loop can end where it suits.
+
+    A second Ctrl-C is obeyed at once (within a second it is the first one, told twice: by terminal and launcher).
+
+    with Stop() as stop:
+        while not stop.number: ...
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        """The signal that has come, or 0."""
+        self._since = 0.0
+
+    def _note(self, number: int, frame: object) -> None:
+        if number == signal.SIGINT == self.number and time.monotonic() - self._since > 1:
+            raise KeyboardInterrupt
+        if not self.number:
+            self.number, self._since = number, time.monotonic()
+
+    def __enter__(self) -> Stop:
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,0 +1,76 @@
+"""How the weights move: learning rate, optimiser, and their moving average."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Generic, TypeVar
+
+import torch
+from torch import nn
+
+from svg.config import TrainConfig
+from svg.objective import Objective
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """The learning rate of optimiser step `step` (from 0): a linear rise to the peak at step `warmup`, then the decay.
+
+    A pure function of the step, so that nothing of it is stored.
+    """
+    if step < config.warmup:
+        return config.lr * (step + 1) / (config.warmup + 1)
+    progress = min(1.0, (step - config.warmup) / max(1, config.steps - 1 - config.warmup))
+    left = {"none": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}[config.decay]
+    return config.lr * (config.final_lr + (1 - config.final_lr) * left)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Sets each group's learning rate, in proportion to its `scale`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["scale"]
+
+
+def adam(objective: Objective, config: TrainConfig) -> torch.optim.Adam:
+    """Adam (Kingma & Ba 2015) over all weights; the likelihood's own parameters move `lr_scale` times as fast."""
+    likelihood = objective.model.likelihood
+    head = list(likelihood.parameters())
+    body = [parameter for parameter in objective.parameters() if all(parameter is not other for other in head)]
+    groups = [{"params": body, "scale": 1.0}, {"params": head, "scale": likelihood.lr_scale}]
+    fused = body[0].device.type in ("cuda", "cpu")
+    return torch.optim.Adam(
+        [group for group in groups if group["params"]],
+        lr=config.lr,
+        betas=config.adam_betas,
+        eps=config.adam_eps,
+        fused=fused or None,
+    )
+
+
+class Average(Generic[M]):
+    """The exponential moving average of a model's weights and running statistics; counters are copied.
+
+    Early on the decay is (1 + step)/(10 + step), so that the random start is soon forgotten.
+
+    Args:
+        model: averaged into a copy of its own, `model`, in eval mode.
+        decay: of the average, in steps.
+    """
+
+    def __init__(self, model: M, decay: float) -> None:
+        self.model: M = copy.deepcopy(model).requires_grad_(False).eval()
+        self.decay = decay
+        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        self._means = [mean for mean, _ in pairs if mean.is_floating_point()]
+        self._values = [value for mean, value in pairs if mean.is_floating_point()]
+        self._counters = [(mean, value) for mean, value in pairs if not mean.is_floating_point()]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Takes the model's weights after optimiser step `step` (from 0) into the average."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self._means, self._values, 1 - decay)
+        for mean, value in self._counters:
+            mean.copy_(value)

@@ -1,0 +1,292 @@
+"""train.py as a user runs it: killed and resumed, stopped, on two processes, told wrong things."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from PIL import Image
+from safetensors.torch import load_file
+
+import svg
+import train
+from data.clips import ClipWriter
+from svg.cli import Stop
+from svg.config import TrainConfig
+from svg.optim import Average, learning_rate
+
+ROOT = Path(__file__).parents[1]
+TINY = """
+data: {frames: 4, workers: 1, path: PATH}
+model: {backbone: dcgan, width: 2, g_dim: 4, z_dim: 2, rnn_size: 8}
+train: {steps: 12, batch_size: 4, warmup: 2, log_every: 2, eval_every: 6, eval_clips: 3, save_every: 4, trackers: []}
+eval: {horizon: 3, gifs: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """A tiny configuration, and its data: blocks that move at random over noise."""
+    folder = tmp_path_factory.mktemp("tiny")
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        with ClipWriter(folder / "data" / split, frame_shape=(64, 64, 3), fps=10, source="test", split=split) as writer:
+            for _ in range(5):
+                frames = rng.integers(0, 50, (6, 64, 64, 3), dtype=np.uint8)
+                for frame in frames:
+                    x = rng.integers(0, 40)
+                    frame[20:40, x : x + 20] = 255
+                writer.append(frames)
+    path = folder / "tiny.yaml"
+    path.write_text(TINY.replace("PATH", str(folder / "data")))
+    return path
+
+
+@pytest.fixture
+def run(config, tmp_path, monkeypatch, capsys):
+    """Calls train.py in this process: run(*options) gives (exit code, what was printed); the run is in tmp_path/run."""
+
+    def call(*options: str) -> tuple[int, str]:
+        for state in (AcceleratorState, PartialState, GradientState):
+            state._reset_state()
+        arguments = ["train.py", "--config", str(config), "--data.workers", "0", "--train.out", str(tmp_path / "run")]
+        monkeypatch.setattr(sys, "argv", [*arguments, *options])
+        code = train.main()
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return call
+
+
+def start(config: Path, out: Path, *options: str, launch: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    command = [*(launch or (sys.executable,)), "train.py", "--config", str(config), "--train.out", str(out), *options]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    output = process.communicate(timeout=200)[0]
+    return process.returncode, output
+
+
+def checkpoints(out: Path) -> list[str]:
+    return sorted(path.name for path in (out / "checkpoints").glob("step_*"))
+
+
+def rows(out: Path) -> list[dict[str, float]]:
+    """metrics.jsonl without what depends on the clock."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "frames_per_s")} for line in lines]
+
+
+ALL_AT_ONCE = ("--train.steps", "48", "--train.ema", "0.9", "--train.accumulate", "2", "--train.precision", "bf16")
+
+
+def test_killed_twice_and_resumed_the_weights_are_bit_equal(config, tmp_path):
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    code, output = finish(start(config, straight, *ALL_AT_ONCE))
+    assert code == 0, output
+    seen = 0
+    for _ in range(2):
+        process = start(config, killed, *ALL_AT_ONCE)
+        while len(list((killed / "checkpoints").glob("step_*"))) == 0 or newest(killed) <= seen:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.01)
+        time.sleep(random.random() * 0.3)
+        process.kill()
+        process.communicate()
+        seen = newest(killed)
+        assert seen < 48
+    code, output = finish(start(config, killed, *ALL_AT_ONCE))
+    assert code == 0 and "resumed at step" in output, output
+    assert checkpoints(killed) == checkpoints(straight) == ["step_00000044", "step_00000048"]
+    assert not list((killed / "checkpoints").glob(".*"))
+    for name in ("model.safetensors", "training.safetensors"):
+        ours, theirs = (out / "checkpoints/step_00000048" / name for out in (killed, straight))
+        assert ours.read_bytes() == theirs.read_bytes(), name
+    assert rows(killed) == rows(straight)
+    assert [row["step"] for row in rows(killed)] == list(range(2, 49, 2))
+
+
+def newest(out: Path) -> int:
+    return max(int(path.name.removeprefix("step_")) for path in (out / "checkpoints").glob("step_*"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_first(config, tmp_path, number, code):
+    out = tmp_path / "run"
+    process = start(config, out, "--train.steps", "100000", "--train.save_every", "100000", "--train.eval_every", "0")
+    while not (out / "metrics.jsonl").exists() or not rows(out):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    process.send_signal(number)
+    returned, output = finish(process)
+    assert returned == code, output
+    step = newest(out)
+    assert f"stopped at step {step}, which is saved: the same command goes on" in output
+    assert "Traceback" not in output and "orker" not in output
+
+
+def test_two_processes_train_and_resume(config, run, tmp_path):
+    launcher = (str(Path(sys.executable).with_name("accelerate")), "launch", "--cpu", "--num_processes", "2")
+    out = tmp_path / "two"
+    for steps, words in (("6", "2 x cpu"), ("12", "resumed at step 6")):
+        code, output = finish(start(config, out, "--train.steps", steps, "--train.decay", "none", launch=launcher))
+        assert code == 0 and words in output, output
+        assert output.count("is finished after") == 1 and "Warning" not in output
+    assert checkpoints(out) == ["step_00000008", "step_00000012"]
+    assert [row["step"] for row in rows(out)] == [2, 4, 6, 8, 10, 12]
+    # The same clips and noise as one process; BatchNorm sees half of the batch at a time.
+    run("--train.steps", "2", "--train.decay", "none")
+    alone = rows(tmp_path / "run")[0]
+    assert rows(out)[0]["nll"] == pytest.approx(alone["nll"], rel=0.02)
+    assert rows(out)[0]["kl"] != alone["kl"]
+
+
+def test_a_run_leaves_what_the_readme_promises(run, tmp_path):
+    code, output = run("--train.trackers", "tensorboard")
+    out = tmp_path / "run"
+    assert code == 0
+    assert output.splitlines()[-1].endswith(f"next: python eval.py --checkpoint {out}")
+    assert "step 12/12  " in output and "bits/dim" in output and "PSNR" in output and "frames/s" in output
+    assert json.loads((out / "config.json").read_text())["train"]["steps"] == 12
+    assert list((out / "svg-lp").glob("events*"))
+    with Image.open(out / "samples/step_00000012.gif") as gif:
+        assert gif.n_frames == 5  # 2 of context, 3 predicted
+    row = rows(out)[-1]
+    names = {"step", "loss", "nll", "kl", "neg_elbo", "bits_per_dim", "psnr", "sigma", "lr", "grad_norm"}
+    assert names <= row.keys() and {"val_neg_elbo", "val_bits_per_dim", "val_psnr"} <= row.keys()
+    assert row["neg_elbo"] == pytest.approx(row["nll"] + row["kl"])
+    dims = 3 * 64 * 64
+    assert row["bits_per_dim"] == pytest.approx((row["neg_elbo"] / dims + np.log(255)) / np.log(2))
+    model = svg.load(out)
+    context = torch.zeros(1, 2, 3, 64, 64, dtype=torch.uint8)
+    assert model.rollout(context, horizon=2, samples=2).shape == (1, 2, 2, 3, 64, 64)
+
+    assert run() == (0, f"{out} is finished (12 steps): a larger train.steps goes on with it\n")
+    code, output = run("--train.steps", "14", "--train.log_every", "1", "--eval.gifs", "2")
+    assert code == 0 and "resumed at step 12" in output
+    assert [row["step"] for row in rows(out)][-3:] == [12, 13, 14]
+
+
+def test_what_does_not_fit_is_refused_by_name(run, tmp_path):
+    def refusal(*options: str) -> str:
+        with pytest.raises(ValueError) as error:
+            run(*options)
+        assert len(str(error.value).splitlines()) <= 2
+        return str(error.value)
+
+    assert "make it with: python -m data.bair" in refusal("--data.path", str(tmp_path / "none"), "--data.name", "bair")
+    assert "set them to the data's" in refusal("--model.size", "128")
+    assert "model.channels 1" in refusal("--model.channels", "1")
+    assert "lower data.frames to at most 6" in refusal("--data.frames", "7")
+    assert "make it a multiple of 3" in refusal("--train.accumulate", "3")
+    assert "'wandbb'; known are" in refusal("--train.trackers", "wandbb")
+    assert "likelihood.name is 'x'" in refusal("--likelihood.name", "x")
+    assert "likelihood.options.x is not an option" in refusal("--likelihood.options.x", "1")
+    assert "no_such_run does not exist" in refusal("--train.init_from", "no_such_run")
+    assert not (tmp_path / "run/checkpoints").exists()
+
+    run("--train.steps", "1", "--train.eval_every", "0")
+    changed = refusal("--train.lr", "0.5", "--model.width", "3")
+    assert "started with other settings: model.width 3 (was 2), train.lr 0.5 (was 0.001)" in changed
+    (tmp_path / "run/checkpoints/step_00000001/model.safetensors").unlink()
+    assert "has no checkpoint that is whole" in refusal()
+
+
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_used(run, tmp_path, caplog):
+    run()
+    first = rows(tmp_path / "run")
+    newest = tmp_path / "run/checkpoints/step_00000012/training.safetensors"
+    content = newest.read_bytes()
+    newest.write_bytes(content[:-4])
+    code, output = run()
+    assert code == 0 and "resumed at step 8" in output
+    assert "step_00000012/training.safetensors is damaged" in caplog.text
+    assert newest.read_bytes() == content
+    assert rows(tmp_path / "run") == first
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(run, tmp_path, capsys):
+    code, output = run("--train.lr", "1e30", "--train.warmup", "0", "--train.grad_clip", "0", "--train.save_every", "1")
+    assert code == 1
+    assert "error: nll is not finite at step 2; the last good checkpoint is " in output
+    assert "step_00000001: start anew with a lower train.lr" in output
+    assert checkpoints(tmp_path / "run") == ["step_00000001"]
+
+
+def test_another_run_is_not_trained_over(run, tmp_path):
+    from svg import runs
+
+    with runs.locked(tmp_path / "run"), pytest.raises(ValueError, match="is being trained by another process"):
+        run()
+
+
+def test_starting_from_another_run_with_a_new_head(run, tmp_path):
+    run("--train.steps", "2", "--train.eval_every", "0")
+    (tmp_path / "run").rename(tmp_path / "old")
+    before = load_file(tmp_path / "old/checkpoints/step_00000002/model.safetensors")
+    options = ("--train.init_from", str(tmp_path / "old"), "--train.steps", "1", "--train.lr", "1e-12")
+    code, output = run(*options, "--likelihood.name", "pixel_sigma", "--train.eval_every", "0")
+    assert code == 0 and f"weights of {tmp_path / 'old'}, but new: decoder." in output
+    after = load_file(tmp_path / "run/checkpoints/step_00000001/model.safetensors")
+    weights = [name for name in after if name.endswith("weight") and after[name].shape == before[name].shape]
+    assert len(weights) > 10
+    for name in weights:
+        torch.testing.assert_close(after[name], before[name], atol=1e-6, rtol=1e-5)
+
+
+def test_a_simulated_data_set_that_is_missing_is_made(run, tmp_path):
+    path = tmp_path / "made"
+    code, _ = run("--data.path", str(path), "--data.clips", "2", "--train.steps", "1", "--eval.horizon", "1")
+    assert code == 0
+    assert sorted(folder.name for folder in path.iterdir() if folder.is_dir()) == ["test", "train", "val"]
+    shutil.rmtree(path)
+
+
+def test_the_learning_rate_rises_to_its_peak_and_ends_where_it_should():
+    for decay, last in (("none", 1.0), ("linear", 0.1), ("cosine", 0.1)):
+        config = TrainConfig(lr=2.0, warmup=3, steps=11, decay=decay, final_lr=0.1)
+        rates = [learning_rate(step, config) for step in range(12)]
+        assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
+        assert rates[10] == rates[11] == pytest.approx(2.0 * last)
+        assert all(a >= b for a, b in itertools.pairwise(rates[3:]))
+    assert learning_rate(7, config) == pytest.approx(2.0 * (0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * 4 / 7))))
+    assert learning_rate(0, TrainConfig(lr=2.0, warmup=0, steps=1)) == 2.0
+
+
+def test_the_average_follows_the_weights_and_copies_the_counters():
+    model = torch.nn.BatchNorm1d(2)
+    average = Average(model, 0.5)
+    model.weight.data.fill_(3.0)
+    model.num_batches_tracked.fill_(7)
+    average.update(0)  # decay 1/10
+    assert torch.allclose(average.model.weight, torch.tensor(0.1 * 1 + 0.9 * 3))
+    average.update(1000)  # decay 1/2
+    assert torch.allclose(average.model.weight, torch.tensor(0.5 * 2.8 + 0.5 * 3))
+    assert average.model.num_batches_tracked == 7
+    assert not average.model.training and not average.model.weight.requires_grad
+
+
+def test_a_second_interrupt_is_obeyed_unless_it_is_the_first_told_twice(monkeypatch):
+    with pytest.raises(KeyboardInterrupt), Stop() as stop:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.number == signal.SIGINT
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + 2)
+        signal.raise_signal(signal.SIGINT)

@@ -1,0 +1,259 @@
+"""Trains a model; the same command again resumes the run.
+
+    python train.py --config configs/robot_push.yaml
+    python train.py --config configs/robot_push.yaml --likelihood.name pixel_sigma --train.out runs/pixel
+    accelerate launch --num_processes 4 train.py --config configs/bair.yaml --train.precision bf16
+
+It writes, into train.out:
+
+    config.json      the configuration
+    metrics.jsonl    the log, a line of JSON every train.log_every steps
+    svg-lp/          the same for TensorBoard
+    samples/         futures of a few validation clips: context | truth | best | samples
+    checkpoints/     the last train.keep; each is a model for eval.py and svg.load, and what a resumed run goes on from
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from contextlib import nullcontext
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
+from torch import Tensor
+
+from data import robot_push
+from data.clips import ClipStore
+from data.registry import open_split
+from data.sampling import Windows, batches, first_frames, loader
+from svg import checkpoint, cli, pretrained, preview, runs
+from svg.checkpoint import Checkpoint
+from svg.config import Config
+from svg.learner import Learner
+from svg.meter import Display, Meter, NotFinite, Row, Units, describe
+from svg.model import SVG
+from svg.objective import Objective
+from svg.optim import Average, adam, learning_rate, set_learning_rate
+from svg.parallel import global_sum
+from svg.precision import allow_tf32
+from svg.rollout import evaluating
+from svg.vae import VAE
+
+
+def main() -> int:
+    """Finds out where the run is, and trains from there."""
+    config = cli.parse(Config, program="train.py", description=(__doc__ or "").split("\n")[0], config_files=True)
+    out, steps = Path(config.train.out), config.train.steps
+    accelerator = make_accelerator(config)
+    with runs.locked(out) if accelerator.is_main_process else nullcontext():
+        if accelerator.is_main_process:
+            checkpoint.remove_leftovers(out)
+        accelerator.wait_for_everyone()
+        resumed = runs.resume_point(out, config)
+        if resumed and resumed.step >= steps:
+            accelerator.print(f"{out} is finished ({resumed.step} steps): a larger train.steps goes on with it")
+            return 0
+        stores = open_data(config, accelerator)
+        learner = make_learner(config, accelerator, resumed)
+        try:
+            return train(config, accelerator, stores, learner, resumed)
+        except NotFinite as error:
+            newest = checkpoint.latest(out)
+            kept = f"the last good checkpoint is {newest}" if newest else "there is no checkpoint yet"
+            remedy = "start anew with a lower train.lr or train.grad_clip"
+            if accelerator.is_main_process:
+                print(f"error: {error}; {kept}: {remedy}", file=sys.stderr)
+            return 1
+
+
+def train(
+    config: Config, accelerator: Accelerator, stores: dict[str, ClipStore], learner: Learner, resumed: Checkpoint | None
+) -> int:
+    """The loop; gives the program's exit code."""
+    c, out, first = config.train, Path(config.train.out), accelerator.is_main_process
+    start = resumed.step if resumed else 0
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    windows = Windows(stores["train"], config.data.frames, c.seed)
+    order = batches(start, c.steps, c.batch_size, c.accumulate, rank, processes)
+    data = iter(loader(windows, order, config.data.workers))
+    model, average = learner.objective.model, learner.average
+    watched = Objective(average.model, config.objective, c.seed) if average else learner.objective
+    objective, optimizer = accelerator.prepare(learner.objective, learner.optimizer)
+
+    units = Units(config)
+    meter = Meter(accelerator, c.batch_size * config.data.frames, resumed.state["seconds"] if resumed else 0.0)
+    display = Display(start, c.steps, first)
+    begin(config, accelerator, learner, display, start)
+    log = runs.MetricsLog(out, start) if first else None
+
+    with cli.Stop() as stop:
+        for step in range(start, c.steps):
+            # Gradients: of each micro-batch in turn, summed over the processes with the last one.
+            set_learning_rate(optimizer, learning_rate(step, c))
+            optimizer.zero_grad(set_to_none=True)
+            for micro in range(c.accumulate):
+                batch = next(data)
+                frames = batch["frames"].to(accelerator.device, non_blocking=True)
+                index = batch["index"].to(accelerator.device, non_blocking=True)
+                with nullcontext() if micro == c.accumulate - 1 else accelerator.no_sync(objective):
+                    loss, terms = objective(frames, index, step)
+                    accelerator.backward(loss / c.accumulate)
+                meter.add(step, terms | {"loss": loss})
+
+            # Step.
+            meter.end_step(accelerator.clip_grad_norm_(objective.parameters(), c.grad_clip or math.inf))
+            optimizer.step()
+            if average:
+                average.update(step)
+            done, row, stopped = step + 1, Row(), stop.number if processes == 1 else 0
+            display.step()
+
+            # Log.
+            if done % c.log_every == 0 or done == c.steps:
+                row |= units.convert(meter.read()) | {"lr": learning_rate(step, c)}
+                if (sigma := model.likelihood.sigma) is not None:
+                    row["sigma"] = sigma.item()
+                stopped = agreed(accelerator, stop.number)
+
+            # Validate.
+            if c.eval_every and (done % c.eval_every == 0 or done == c.steps):
+                with meter.paused():
+                    bound = units.convert(validate(config, accelerator, watched, stores["val"]))
+                    model.likelihood.on_validation(done, -(bound["neg_elbo"] or 0.0))
+                    row |= {f"val_{name}": value for name, value in bound.items()}
+                    if first:
+                        picture = show(config, watched.model, stores["val"], out / f"samples/step_{done:08d}")
+                        display.say(f"step {done}  validation {describe(bound)}  {picture}")
+            if row and log:
+                log.write({"step": done} | row)
+                accelerator.log({name: value for name, value in row.items() if value is not None}, step=done)
+                display.show(done, row)
+
+            # Save.
+            if done % c.save_every == 0 or done == c.steps or stopped:
+                with meter.paused():
+                    meter.check()
+                    if first:
+                        checkpoint.save(out, learner.checkpoint(done, config, meter.seconds), c.keep)
+            if stopped:
+                break
+    display.close()
+    accelerator.end_training()
+    if done < c.steps:
+        display.say(f"stopped at step {done}, which is saved: the same command goes on")
+        return 128 + stopped
+    display.say(f"{out} is finished after {meter.seconds / 60:.1f} minutes; next: python eval.py --checkpoint {out}")
+    return 0
+
+
+def make_accelerator(config: Config) -> Accelerator:
+    """Processes, device and mixed precision. Raises ValueError for a tracker that is unknown or not installed."""
+    out, installed = config.train.out, [str(name) for name in get_available_trackers()]
+    for name in config.train.trackers:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise ValueError(f"train.trackers has {name!r}; known are {', '.join(LOGGER_TYPE_TO_CLASS)}")
+        if name not in installed:
+            raise ValueError(f"train.trackers has {name!r}, which is not installed: pip install {name}")
+    allow_tf32()
+    return Accelerator(
+        cpu=not torch.accelerator.is_available(),  # else torchrun's processes on a CPU would not know of each other
+        mixed_precision=config.train.precision,
+        log_with=config.train.trackers or None,
+        project_config=ProjectConfiguration(project_dir=out, logging_dir=out),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=2))],  # others wait while data are simulated
+    )
+
+
+def open_data(config: Config, accelerator: Accelerator) -> dict[str, ClipStore]:
+    """The splits by name. A simulated data set that is missing is made now, by the first process."""
+    data, size, channels = config.data, config.model.size, config.model.channels
+    if accelerator.is_main_process and data.name == "robot_push" and not Path(data.path).exists() and channels == 3:
+        robot_push.make(
+            data.path, clips=data.clips, val_clips=min(data.clips, 128), test_clips=min(data.clips, 256), size=size
+        )
+    accelerator.wait_for_everyone()
+    splits = ("train", "val") if config.train.eval_every else ("train",)
+    return {split: open_split(data.path, split, name=data.name, size=size, channels=channels) for split in splits}
+
+
+def make_learner(config: Config, accelerator: Accelerator, resumed: Checkpoint | None) -> Learner:
+    """What is trained: from the seed (the same weights on every device), from another model, or as it was."""
+    c = config.train
+    torch.manual_seed(c.seed)
+    model = pretrained.build(config)
+    if c.init_from and not resumed:
+        left = pretrained.init_from(model, c.init_from)
+        accelerator.print(f"weights of {c.init_from}" + (f", but new: {', '.join(left)}" if left else ""))
+    model.to(accelerator.device)
+    if c.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = Average(model, c.ema) if c.ema else None
+    objective = Objective(model, config.objective, c.seed)
+    learner = Learner(objective, adam(objective, c), average, accelerator.scaler)
+    if resumed:
+        learner.restore(resumed)
+    if c.compile:
+        model.encoder.compile()
+        model.decoder.compile()
+    return learner
+
+
+def begin(config: Config, accelerator: Accelerator, learner: Learner, display: Display, start: int) -> None:
+    """Writes the configuration, starts the trackers, and says what is trained."""
+    out = Path(config.train.out)
+    if accelerator.is_main_process:
+        runs.write_config(out, config)
+    accelerator.init_trackers("svg-lp", init_kwargs={"tensorboard": {"purge_step": start + 1}})
+    for tracker in accelerator.trackers:
+        if tracker.name != "tensorboard":
+            tracker.store_init_configuration(config.to_dict())
+    weights = sum(parameter.numel() for parameter in learner.objective.parameters()) / 1e6
+    where = f"{accelerator.num_processes} x {accelerator.device.type}"
+    text = f"{out}: {weights:.2f} M parameters on {where}, precision {accelerator.mixed_precision}"
+    display.say(text + (f", resumed at step {start}" if start else ""))
+
+
+def validate(config: Config, accelerator: Accelerator, objective: Objective, store: ClipStore) -> Row:
+    """The objective's terms over the first eval_clips windows of the validation split, shared by the processes."""
+    c = config.train
+    windows = Windows(store, config.data.frames, c.seed)
+    size = c.batch_size // (c.accumulate * accelerator.num_processes)
+    share = range(accelerator.process_index, c.eval_clips, accelerator.num_processes)
+    totals: dict[str, Tensor] = {}
+    with evaluating(objective), accelerator.autocast():
+        for at in range(0, len(share), size):
+            batch = windows.__getitems__(share[at : at + size])
+            frames, index = batch["frames"].to(accelerator.device), batch["index"].to(accelerator.device)
+            for name, term in objective(frames, index)[1].items():
+                totals[name] = totals.get(name, 0) + term.double().mean(1).sum()
+    (sums,) = global_sum(torch.stack(list(totals.values())))
+    return dict(zip(totals, (sums / c.eval_clips).tolist(), strict=True))
+
+
+def show(config: Config, model: SVG | VAE, store: ClipStore, stem: Path) -> Path:
+    """Writes what the model makes of the first validation clips, and gives the file."""
+    device = next(model.parameters()).device
+    if isinstance(model, VAE):
+        images = next(first_frames(store, range(min(8, len(store))), 1, 8))
+        preview.write_images(stem.with_suffix(".png"), model, images["frames"].to(device), config.eval.seed)
+        return stem.with_suffix(".png")
+    length = min(config.model.n_past + config.eval.horizon, int(store.lengths.max()))
+    clips = [clip for clip in range(len(store)) if store.lengths[clip] >= length][: max(1, min(config.eval.gifs, 4))]
+    batch = next(first_frames(store, clips, length, len(clips)))
+    frames = batch["frames"].to(device)
+    preview.write_futures(stem.with_suffix(".gif"), model, frames, batch["index"], config.eval, store.fps)
+    return stem.with_suffix(".gif")
+
+
+def agreed(accelerator: Accelerator, number: int) -> int:
+    """The signal that any of the processes has had, or 0."""
+    return int(accelerator.gather(torch.tensor([number], device=accelerator.device)).max())
+
+
+if __name__ == "__main__":
+    cli.run(main)
