@@ -11,9 +11,10 @@ B clips, S samples, T frames, C channels, H W pixels, G feature, Z latent; N = c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +27,10 @@ from svg.noise import Noise
 from svg.recurrent import State
 
 LATENT, PIXEL = 0, 1  # noise streams
+
+Watch = Callable[[slice, slice, int, FrameDistribution], None]
+"""Told of each predicted frame: the chunk's clips and samples, t = 0, 1, ... of the horizon, and the distribution
+(N, 1, C, H, W)."""
 
 
 @dataclass
@@ -163,10 +168,12 @@ def iter_rollouts(
     *,
     n_past: int | None = None,
     clip_ids: Tensor | None = None,
+    sample_ids: Tensor | None = None,
     stddev: bool = False,
     draw: bool = False,
     batch_statistics: bool = False,
     memory: float = 2.0,
+    watch: Watch | None = None,
 ) -> Iterator[Chunk]:
     """Possible futures in chunks, clip-major, each within a memory budget.
 
@@ -178,13 +185,15 @@ def iter_rollouts(
         n_past: how many of the context's frames condition the rollout (default: all). Any after them are seen by the
             posterior alone: a reconstruction.
         clip_ids: int64 (B,), in [0, 2^32): what the noise of each clip depends on (default: its position).
+        sample_ids: int64 (samples,), in [0, 2^32): which of the futures (default: the first).
         stddev: also give the likelihood's predicted standard deviation of every value.
         draw: feed back and return draws of the likelihood (clamped to [0, 1]) instead of its mean.
         batch_statistics: BatchNorm by the batch at hand, as the published script (see `evaluating`).
         memory: budget in GiB.
+        watch: sees every predicted distribution, for what can't be told from its mean and stddev.
 
     Raises:
-        ValueError: a context of the wrong shape, or shorter than the model's n_past.
+        ValueError: `sample_ids` of another number than `samples`, a context of the wrong shape, or shorter than the model's n_past.
     """
     model.check_frames(context, model.config.n_past)
     n_past = context.shape[1] if n_past is None else n_past
@@ -195,6 +204,9 @@ def iter_rollouts(
     device = next(model.parameters()).device
     clips = context.shape[0]
     ids = torch.arange(clips) if clip_ids is None else clip_ids
+    numbers = torch.arange(samples) if sample_ids is None else sample_ids
+    if numbers.shape != (samples,):
+        raise ValueError(f"sample_ids names {len(numbers)} futures, but samples is {samples}")
     at_once = max(1, int(memory * 2**30 / _bytes_per_future(model, horizon)))
     b, s = (1, at_once) if at_once < samples else (at_once // samples, samples)
     last = n_past + horizon
@@ -207,26 +219,36 @@ def iter_rollouts(
             some_samples = slice(first_sample, min(first_sample + s, samples))
             index = torch.meshgrid(
                 ids[some_clips].to(device),
-                torch.arange(some_samples.start, some_samples.stop, device=device),
+                numbers[some_samples].to(device),
                 torch.arange(1, last, device=device),
                 indexing="ij",
             )
             noise = Noise(seed, tuple(part.flatten(0, 1) for part in index))  # (N, T-1)
             with evaluating(model, batch_statistics):
+                see = watch and partial(watch, some_clips, some_samples)
                 frames, deviations = _predict(
-                    model, known, noise, some_samples.stop - some_samples.start, horizon, stddev, draw
+                    model, known, noise, some_samples.stop - some_samples.start, horizon, stddev, draw, see
                 )
             yield Chunk(some_clips, some_samples, frames, deviations)
 
 
 def _predict(
-    model: SVG, context: _Context, noise: Noise, samples: int, horizon: int, stddev: bool, draw: bool
+    model: SVG,
+    context: _Context,
+    noise: Noise,
+    samples: int,
+    horizon: int,
+    stddev: bool,
+    draw: bool,
+    see: Callable[[int, FrameDistribution], None] | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Frames (and standard deviations) (b, s, horizon, C, H, W) of one chunk."""
     futures = _Futures(model, context, noise, samples, horizon)
     frames, deviations = [], []
     for t in range(futures.n_past, futures.n_past + horizon):
         distribution = futures.step(t)
+        if see:
+            see(t - futures.n_past, distribution)
         frame = distribution.sample(futures.pixel_noise[:, t - 1 : t]) if draw else distribution.mean
         frame = frame.clamp(0, 1)
         frames.append(frame)

@@ -48,6 +48,27 @@ def test_depends_on_neither_chunks_nor_neighbours():
     close(whole[:, :, :3], model.rollout(context, 3, 6, seed=1, clip_ids=ids))
 
 
+def test_chosen_samples_are_those_of_the_whole():
+    model = make().eval()
+    context = frames(model, batch=2, length=2)
+    whole = model.rollout(context, 3, 6, seed=1)
+    close(whole[:, [4, 0, 4]], model.rollout(context, 3, 3, seed=1, sample_ids=torch.tensor([4, 0, 4])))
+    with pytest.raises(ValueError, match="sample_ids names 3 futures, but samples is 2"):
+        model.rollout(context, 3, 2, sample_ids=torch.arange(3))
+
+
+@pytest.mark.parametrize("memory", [2.0, 1e-9])
+def test_every_distribution_is_watched(memory):
+    model = make().eval()
+    context = frames(model, batch=2, length=2)
+    seen = torch.full((2, 3, 4, *context.shape[2:]), torch.nan)
+
+    def watch(clips, samples, t, distribution):
+        seen[clips, samples, t] = distribution.mean[:, 0].unflatten(0, seen[clips, samples, t].shape[:2])
+
+    close(model.rollout(context, 4, 3, memory=memory, watch=watch), seen.clamp(0, 1))
+
+
 def test_samples_clips_and_seeds_differ():
     model = make().eval()
     context = frames(model, batch=1).expand(2, -1, -1, -1, -1)[:, :2]
