@@ -193,7 +193,8 @@ def iter_rollouts(
         watch: sees every predicted distribution, for what can't be told from its mean and stddev.
 
     Raises:
-        ValueError: `sample_ids` of another number than `samples`, a context of the wrong shape, or shorter than the model's n_past.
+        ValueError: `sample_ids` of another number than `samples`; a context of the wrong shape, or shorter than the
+            model's n_past.
     """
     model.check_frames(context, model.config.n_past)
     n_past = context.shape[1] if n_past is None else n_past
