@@ -11,6 +11,9 @@ overridden. The same command again goes on where an interrupted one was. It writ
     clips.PROTOCOL.jsonl    the scores of each clip, frame by frame
     curves.png              the metrics over the predicted frames
     gifs/                   context | truth | best | samples of the first clips
+
+Of an image VAE it writes metrics.json with bounds, errors and diagnostics of the latents, the grids
+reconstructions.png, samples.png and interpolations.png, and the plots latents.png and training.png.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -34,7 +37,7 @@ import svg
 from data.clips import ClipStore
 from data.registry import open_split
 from data.sampling import first_frames
-from svg import cli, pretrained, protocol, video
+from svg import cli, image_evaluation, image_figures, pretrained, protocol, video
 from svg.config import DataConfig, EvalConfig
 from svg.evaluation import (
     METRICS,
@@ -51,9 +54,15 @@ from svg.files import replacing
 from svg.journal import Journal
 from svg.metrics.fvd import FVD, fvd
 from svg.model import SVG
+from svg.objective import Objective
 from svg.plots import write_curves
+from svg.precision import exact
+from svg.vae import VAE
 
 SHOWN_SAMPLES = 3
+IMAGE_BATCH = 128
+TRAINING_IMAGES = 50_000
+"""Training images, at most, that samplers and refits see."""
 GPU_FUTURES = 1024
 """Futures that a GPU has at once, as far as eval.memory allows."""
 
@@ -92,6 +101,8 @@ class Evaluation:
 def main() -> None:
     # What to evaluate: the checkpoint's own configuration, overridden by the command line.
     options, source = read_options(sys.argv[1:])
+    if svg.load_config(source).model.name == "vae":
+        return evaluate_images(options, source)
     run = set_up(options, source)
     measures = protocol.choose(options.metrics, options.eval, run.futures, len(run.clips), run.state.device)
     if "missing" in measures.lpips:
@@ -176,6 +187,61 @@ def set_up(options: Options, source: Path) -> Evaluation:
     futures = Futures(context, config.horizon, config.samples, config.seed, config.memory)
     out = Path(options.out) if options.out else default_folder(options.checkpoint)
     return Evaluation(model, store, list(clips), futures, out, state)
+
+
+def evaluate_images(options: Options, source: Path) -> None:
+    """Evaluates an image VAE on the test images: bounds, diagnostics, grids of images, plots. In one process."""
+    config, c = svg.load_config(source), options.eval
+    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    model = svg.load(source, device=device)
+    assert isinstance(model, VAE)
+    objective = Objective(model, config.objective)
+    known: dict[str, dict[str, Any]] = {"gmm": {"components": c.components}, "second_stage": {"epochs": c.epochs}}
+    samplers = {name: known.get(name, {}) for name in c.samplers}
+    size, channels = model.config.size, model.config.channels
+    stores = {
+        split: open_split(options.data.path, split, name=options.data.name, size=size, channels=channels)
+        for split in ("train", "test")
+    }
+    if c.clips > len(stores["test"]):
+        raise ValueError(f"eval.clips is {c.clips}, but there are {len(stores['test'])} test images: 0 takes them all")
+    counts = {"train": min(len(stores["train"]), TRAINING_IMAGES), "test": c.clips or len(stores["test"])}
+
+    def batches(split: str) -> Iterator[dict[str, Any]]:
+        for batch in first_frames(stores[split], range(counts[split]), 1, IMAGE_BATCH):
+            yield {"frames": batch["frames"].to(device), "index": batch["index"].to(device)}
+
+    with exact(device):
+        if model.likelihood.fits_target or config.objective.name == "bilbo":
+            image_evaluation.refit(objective, batches("train"))
+        report, latents = image_evaluation.evaluate(
+            model, batches("train"), batches("test"), k=c.samples, seed=c.seed, wanted=samplers
+        )
+        shown = next(batches("test"))["frames"]
+        out = Path(options.out) if options.out else default_folder(options.checkpoint)
+        image_figures.write_grid(out / "reconstructions.png", image_figures.reconstructions(model, shown[:32]))
+        if report.samplers:
+            image_figures.write_grid(out / "samples.png", image_figures.samples(model, report.samplers, c.seed))
+        image_figures.write_grid(out / "interpolations.png", image_figures.interpolations(model, shown))
+    image_figures.write_latents(out / "latents.png", latents, model.prior)
+    log = Path(options.checkpoint) / "metrics.jsonl"
+    if log.exists():
+        rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        image_figures.write_training(out / "training.png", rows)
+    digest = stores["test"].manifest["files"]["frames.npy"]["sha256"]
+    stated = {
+        "data": {"path": options.data.path, **counts, "sha256": digest},
+        "importance_samples": c.samples,
+        "seed": c.seed,
+        "samplers": samplers,
+        "checkpoint": {"name": options.checkpoint, "weights": source.name},
+    }
+    results = {"protocol": stated, "run": protocol.versions(), "images": report.images, "latents": report.latents}
+    with replacing(out / "metrics.json") as temporary:
+        temporary.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"{options.checkpoint} on {counts['test']} images of {stores['test'].folder}\n")
+    print(image_evaluation.table(report, c.samples))
+    print(f"\nmeans over images, with 95 % intervals; grids and plots are in {out}")
 
 
 def default_folder(checkpoint: str) -> Path:

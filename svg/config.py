@@ -218,7 +218,7 @@ class EvalConfig:
     horizon: int = 28
     """Predicted frames."""
     samples: int = 100
-    """Futures drawn per clip; the best is taken per metric."""
+    """Futures drawn per clip; the best is taken per metric. For vae: importance samples of the IWAE bound."""
     clips: int = 0
     """Test clips, from the first; 0 means all."""
     context: int = 0
@@ -241,9 +241,15 @@ class EvalConfig:
     """Samples per clip of the custom convention."""
     fvd_context: bool = True
     """Whether the custom convention's videos begin with the context frames."""
+    samplers: list[str] = field(default_factory=lambda: ["prior", "floating", "gmm"])
+    """For vae, where the latents of new images come from: prior, floating, gmm, second_stage."""
+    components: int = 10
+    """Gaussians of sampler gmm."""
+    epochs: int = 800
+    """Training epochs of sampler second_stage."""
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "samples", "fvd_samples"):
+        for name in ("horizon", "samples", "fvd_samples", "components", "epochs"):
             _require(getattr(self, name) >= 1, f"eval.{name}", getattr(self, name), "must be at least 1")
         for name in ("clips", "context", "seed", "gifs"):
             _require(getattr(self, name) >= 0, f"eval.{name}", getattr(self, name), "must not be negative")

@@ -6,7 +6,6 @@ B images, N of them in all, Z latent, d = C H W values of an image. Information 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -42,29 +41,21 @@ def information_bound(posterior: Gaussian) -> Tensor:
     return (own - torch.cat(mixed)).mean()
 
 
-@dataclass(frozen=True)
-class Smoothness:
-    """How fast the decoder's mean changes with z."""
-
-    gap: float
-    """E|mu(z + e) - mu(z + e')|^2, e and e' ~ N(0, s2 I), z the posterior mean (AR-ELBO, equation 5)."""
-    els: float
-    """E|J|_F^2 at the posterior mean, the expected local smoothness (equation 6); gap = 2 s2 els for small s2."""
-    els_per_latent: float
-    """els / Z, which the paper's tables 1 and 5 print."""
-
-
 @torch.no_grad()
-def smoothness(model: VAE, mean: Tensor, s2: float = 1e-3, seed: int = 0, batch_size: int = 64) -> Smoothness:
-    """Expected gap and local smoothness at the posterior means (N, Z), by one pair of draws and the exact Jacobian."""
-    gap, els = 0.0, 0.0
-    index = torch.arange(len(mean), device=mean.device)
-    for z, some in zip(mean.split(batch_size), index.split(batch_size), strict=True):
-        noise = Noise(seed, (some,), PERTURBATIONS)
-        near, far = (decoded(model, z + math.sqrt(s2) * noise.child(k).normal(z.shape[1]).to(z)) for k in (0, 1))
-        gap += (near - far).square().sum().item() / len(mean)
-        els += jacobian(model, z).square().sum().item() / len(mean)
-    return Smoothness(gap, els, els / mean.shape[1])
+def expected_gap(model: VAE, mean: Tensor, s2: float, seed: int = 0) -> float:
+    """E|mu(z + e) - mu(z + e')|^2, e and e' ~ N(0, s2 I), z the posterior means (N, Z) (AR-ELBO, equation 5).
+
+    It is 2 s2 times the local smoothness for small s2.
+    """
+    noise = Noise(seed, (torch.arange(len(mean), device=mean.device),), PERTURBATIONS)
+    near, far = (decoded(model, mean + math.sqrt(s2) * noise.child(k).normal(mean.shape[1]).to(mean)) for k in (0, 1))
+    return (near - far).square().sum(-1).mean().item()
+
+
+def local_smoothness(model: VAE, mean: Tensor, batch_size: int = 64) -> float:
+    """E|J|_F^2 at the posterior means (N, Z) (AR-ELBO, equation 6, whose tables 1 and 5 print it divided by Z)."""
+    with torch.no_grad():
+        return sum(jacobian(model, z).square().sum().item() for z in mean.split(batch_size)) / len(mean)
 
 
 def decoded(model: VAE, z: Tensor) -> Tensor:
@@ -82,6 +73,13 @@ def jacobian(model: VAE, z: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def has_one_sigma(model: VAE) -> bool:
+    """Whether the likelihood is N(mean, sigma^2 I) with one sigma for everything."""
+    distribution = model.distribution(model.prior.mean)
+    return isinstance(distribution, Normal) and distribution.log_sigma.numel() == 1
+
+
+@torch.no_grad()
 def evidence(model: VAE, frames: Tensor) -> Tensor:
     """log p(x) of frames (B, 1, C, H, W) under the decoder made linear at the posterior mean: (B,).
 
@@ -91,10 +89,11 @@ def evidence(model: VAE, frames: Tensor) -> Tensor:
     Raises:
         ValueError: the likelihood has no single sigma.
     """
+    if not has_one_sigma(model):
+        raise ValueError(f"the evidence needs a Gaussian likelihood of one sigma: {model.likelihood.name} is none")
     mean = model.encode(frames).mean[:, 0]
     distribution = model.distribution(mean[:1, None])
-    if not isinstance(distribution, Normal) or distribution.log_sigma.numel() > 1:
-        raise ValueError(f"the evidence needs a Gaussian likelihood of one sigma: {model.likelihood.name} is none")
+    assert isinstance(distribution, Normal)
     sigma = distribution.log_sigma.exp()
     s = torch.exp(0.5 * model.prior.logvar[0])
     x = frames.to(mean.dtype).flatten(1) / (255 if frames.dtype == torch.uint8 else 1)
