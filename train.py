@@ -15,6 +15,7 @@ It writes, into train.out:
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from contextlib import nullcontext
@@ -39,7 +40,7 @@ from svg.meter import Display, Meter, NotFinite, Row, Units, describe
 from svg.model import SVG
 from svg.objective import Objective
 from svg.optim import Average, adam, learning_rate, set_learning_rate
-from svg.parallel import global_sum
+from svg.parallel import double, global_sum
 from svg.precision import allow_tf32
 from svg.rollout import evaluating
 from svg.vae import VAE
@@ -50,6 +51,8 @@ def main() -> int:
     config = cli.parse(Config, program="train.py", description=(__doc__ or "").split("\n")[0], config_files=True)
     out, steps = Path(config.train.out), config.train.steps
     accelerator = make_accelerator(config)
+    if not accelerator.is_main_process:
+        logging.getLogger("svg").setLevel(logging.ERROR)  # the first process warns for all
     with runs.locked(out) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
             checkpoint.remove_leftovers(out)
@@ -57,6 +60,7 @@ def main() -> int:
         resumed = runs.resume_point(out, config)
         if resumed and resumed.step >= steps:
             accelerator.print(f"{out} is finished ({resumed.step} steps): a larger train.steps goes on with it")
+            accelerator.end_training()
             return 0
         stores = open_data(config, accelerator)
         learner = make_learner(config, accelerator, resumed)
@@ -68,6 +72,7 @@ def main() -> int:
             remedy = "start anew with a lower train.lr or train.grad_clip"
             if accelerator.is_main_process:
                 print(f"error: {error}; {kept}: {remedy}", file=sys.stderr)
+            accelerator.end_training()
             return 1
 
 
@@ -81,6 +86,7 @@ def train(
     windows = Windows(stores["train"], config.data.frames, c.seed)
     order = batches(start, c.steps, c.batch_size, c.accumulate, rank, processes)
     data = iter(loader(windows, order, config.data.workers))
+    validation = Windows(stores["val"], config.data.frames, c.seed) if c.eval_every else None
     model, average = learner.objective.model, learner.average
     watched = Objective(average.model, config.objective, c.seed) if average else learner.objective
     objective, optimizer = accelerator.prepare(learner.objective, learner.optimizer)
@@ -88,7 +94,7 @@ def train(
     units = Units(config)
     meter = Meter(accelerator, c.batch_size * config.data.frames, resumed.state["seconds"] if resumed else 0.0)
     display = Display(start, c.steps, first)
-    begin(config, accelerator, learner, display, start)
+    begin(config, accelerator, learner, display, resumed)
     log = runs.MetricsLog(out, start) if first else None
 
     with cli.Stop() as stop:
@@ -121,13 +127,13 @@ def train(
                 stopped = agreed(accelerator, stop.number)
 
             # Validate.
-            if c.eval_every and (done % c.eval_every == 0 or done == c.steps):
+            if validation and (done % c.eval_every == 0 or done == c.steps):
                 with meter.paused():
-                    bound = units.convert(validate(config, accelerator, watched, stores["val"]))
+                    bound = units.convert(validate(config, accelerator, watched, validation))
                     model.likelihood.on_validation(done, -(bound["neg_elbo"] or 0.0))
                     row |= {f"val_{name}": value for name, value in bound.items()}
                     if first:
-                        picture = show(config, watched.model, stores["val"], out / f"samples/step_{done:08d}")
+                        picture = show(config, watched.model, validation.store, out / f"samples/step_{done:08d}")
                         display.say(f"step {done}  validation {describe(bound)}  {picture}")
             if row and log:
                 log.write({"step": done} | row)
@@ -142,6 +148,7 @@ def train(
                         checkpoint.save(out, learner.checkpoint(done, config, meter.seconds), c.keep)
             if stopped:
                 break
+        accelerator.wait_for_everyone()  # for the checkpoint
     display.close()
     accelerator.end_training()
     if done < c.steps:
@@ -203,25 +210,28 @@ def make_learner(config: Config, accelerator: Accelerator, resumed: Checkpoint |
     return learner
 
 
-def begin(config: Config, accelerator: Accelerator, learner: Learner, display: Display, start: int) -> None:
+def begin(
+    config: Config, accelerator: Accelerator, learner: Learner, display: Display, resumed: Checkpoint | None
+) -> None:
     """Writes the configuration, starts the trackers, and says what is trained."""
     out = Path(config.train.out)
     if accelerator.is_main_process:
         runs.write_config(out, config)
-    accelerator.init_trackers("svg-lp", init_kwargs={"tensorboard": {"purge_step": start + 1}})
+    accelerator.init_trackers("svg-lp", init_kwargs={"tensorboard": {"purge_step": resumed.step + 1 if resumed else 0}})
     for tracker in accelerator.trackers:
         if tracker.name != "tensorboard":
             tracker.store_init_configuration(config.to_dict())
     weights = sum(parameter.numel() for parameter in learner.objective.parameters()) / 1e6
     where = f"{accelerator.num_processes} x {accelerator.device.type}"
     text = f"{out}: {weights:.2f} M parameters on {where}, precision {accelerator.mixed_precision}"
-    display.say(text + (f", resumed at step {start}" if start else ""))
+    display.say(text + (f", resumed at step {resumed.step}" if resumed else ""))
+    if resumed and resumed.config["train"]["steps"] != config.train.steps and config.train.decay != "none":
+        display.say(f"the learning rate's decay now ends at step {config.train.steps}, as train.steps says")
 
 
-def validate(config: Config, accelerator: Accelerator, objective: Objective, store: ClipStore) -> Row:
+def validate(config: Config, accelerator: Accelerator, objective: Objective, windows: Windows) -> Row:
     """The objective's terms over the first eval_clips windows of the validation split, shared by the processes."""
     c = config.train
-    windows = Windows(store, config.data.frames, c.seed)
     size = c.batch_size // (c.accumulate * accelerator.num_processes)
     share = range(accelerator.process_index, c.eval_clips, accelerator.num_processes)
     totals: dict[str, Tensor] = {}
@@ -230,7 +240,7 @@ def validate(config: Config, accelerator: Accelerator, objective: Objective, sto
             batch = windows.__getitems__(share[at : at + size])
             frames, index = batch["frames"].to(accelerator.device), batch["index"].to(accelerator.device)
             for name, term in objective(frames, index)[1].items():
-                totals[name] = totals.get(name, 0) + term.double().mean(1).sum()
+                totals[name] = totals.get(name, 0) + double(term).mean(1).sum()
     (sums,) = global_sum(torch.stack(list(totals.values())))
     return dict(zip(totals, (sums / c.eval_clips).tolist(), strict=True))
 

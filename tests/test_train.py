@@ -92,9 +92,10 @@ def rows(out: Path) -> list[dict[str, float]]:
     return [{key: value for key, value in line.items() if key not in ("seconds", "frames_per_s")} for line in lines]
 
 
-ALL_AT_ONCE = ("--train.steps", "48", "--train.ema", "0.9", "--train.accumulate", "2", "--train.precision", "bf16")
+ALL_AT_ONCE = ("--train.steps", "24", "--train.ema", "0.9", "--train.accumulate", "2", "--train.precision", "bf16")
 
 
+@pytest.mark.timeout(900)
 def test_killed_twice_and_resumed_the_weights_are_bit_equal(config, tmp_path):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     code, output = finish(start(config, straight, *ALL_AT_ONCE))
@@ -105,20 +106,20 @@ def test_killed_twice_and_resumed_the_weights_are_bit_equal(config, tmp_path):
         while len(list((killed / "checkpoints").glob("step_*"))) == 0 or newest(killed) <= seen:
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.01)
-        time.sleep(random.random() * 0.3)
+        time.sleep(random.random() * 0.1)
         process.kill()
         process.communicate()
         seen = newest(killed)
-        assert seen < 48
+        assert seen < 24
     code, output = finish(start(config, killed, *ALL_AT_ONCE))
     assert code == 0 and "resumed at step" in output, output
-    assert checkpoints(killed) == checkpoints(straight) == ["step_00000044", "step_00000048"]
+    assert checkpoints(killed) == checkpoints(straight) == ["step_00000020", "step_00000024"]
     assert not list((killed / "checkpoints").glob(".*"))
     for name in ("model.safetensors", "training.safetensors"):
-        ours, theirs = (out / "checkpoints/step_00000048" / name for out in (killed, straight))
+        ours, theirs = (out / "checkpoints/step_00000024" / name for out in (killed, straight))
         assert ours.read_bytes() == theirs.read_bytes(), name
     assert rows(killed) == rows(straight)
-    assert [row["step"] for row in rows(killed)] == list(range(2, 49, 2))
+    assert [row["step"] for row in rows(killed)] == list(range(2, 25, 2))
 
 
 def newest(out: Path) -> int:
@@ -140,6 +141,7 @@ def test_a_signal_saves_first(config, tmp_path, number, code):
     assert "Traceback" not in output and "orker" not in output
 
 
+@pytest.mark.timeout(900)
 def test_two_processes_train_and_resume(config, run, tmp_path):
     launcher = (str(Path(sys.executable).with_name("accelerate")), "launch", "--cpu", "--num_processes", "2")
     out = tmp_path / "two"
@@ -178,7 +180,7 @@ def test_a_run_leaves_what_the_readme_promises(run, tmp_path):
 
     assert run() == (0, f"{out} is finished (12 steps): a larger train.steps goes on with it\n")
     code, output = run("--train.steps", "14", "--train.log_every", "1", "--eval.gifs", "2")
-    assert code == 0 and "resumed at step 12" in output
+    assert code == 0 and "resumed at step 12\nthe learning rate's decay now ends at step 14" in output
     assert [row["step"] for row in rows(out)][-3:] == [12, 13, 14]
 
 
