@@ -139,7 +139,7 @@ def measure_latents(model: VAE, latents: Gaussian, mixture: GaussianMixture | No
         kl = latents.kl(prior).mean().item()
         bound = diagnostics.information_bound(latents).item()
         cap = math.log(len(latents.mean))
-        found |= {"information": min(bound, kl), "information_bound": bound, "information_cap": cap}
+        found |= {"information": min(bound, kl, cap), "information_bound": bound, "information_cap": cap}
         found["posterior_variance"] = latents.logvar.exp().mean().item()
         if mixture is not None:
             found["aggregate_kl"], found["aggregate_kl_spread"] = diagnostics.aggregate_divergence(mixture, prior)

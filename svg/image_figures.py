@@ -103,7 +103,7 @@ def write_latents(path: str | Path, latents: Gaussian, prior: Gaussian) -> None:
 
     Args:
         latents: posteriors (N, Z).
-        prior: (1, Z).
+        prior: as `VAE.prior`, (1, 1, Z).
     """
     figure = Figure(figsize=(9.2, 3.4), layout="constrained", dpi=150)
     left, right = figure.subplots(1, 2)
@@ -113,15 +113,16 @@ def write_latents(path: str | Path, latents: Gaussian, prior: Gaussian) -> None:
     left.set_yscale("log")
     _dress(left, f"{active_units(latents.mean)} of {len(variance)} latents active", "variance of the mean over images")
     if latents.logvar.isfinite().all():
-        parts = [Gaussian(latents.mean[:, j : j + 1], latents.logvar[:, j : j + 1]) for j in range(len(variance))]
-        kl = [part.kl(Gaussian(prior.mean[:, j : j + 1], prior.logvar[:, j : j + 1])) for j, part in enumerate(parts)]
-        each = torch.stack(kl).mean(1).sort(descending=True).values
+        apart = Gaussian(latents.mean[..., None], latents.logvar[..., None])  # each latent a Gaussian of its own
+        own = Gaussian(prior.mean.detach().cpu()[0, ..., None], prior.logvar.detach().cpu()[0, ..., None])
+        each = apart.kl(own).mean(0).sort(descending=True).values
         right.bar(range(len(each)), each, color=_BLUE, width=0.85)
         _dress(right, f"KL {each.sum():.1f} nats in all", "KL term (nats)")
     else:
         right.set_visible(False)
     for axis in (left, right):
         axis.set_xlabel("latent, sorted")
+        axis.xaxis.get_major_locator().set_params(integer=True)
     _write(figure, path)
 
 
