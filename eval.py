@@ -1,14 +1,18 @@
-"""Evaluates a trained model on the test clips: best-of-N metrics, curves and GIFs of its possible futures.
+"""Evaluates trained models on the test clips, shows their futures, and predicts other videos.
 
-    python eval.py --checkpoint runs/robot_push
-    python eval.py --checkpoint runs/robot_push --eval.samples 10 --eval.clips 32
+    python eval.py --checkpoint runs/robot_push                       # metrics, likelihood, calibration, report
+    python eval.py --checkpoint runs/a runs/b runs/c                  # one table and one set of curves
+    python eval.py export --checkpoint runs/robot_push --pick best    # videos and rollouts, without a metrics run
+    python eval.py predict --checkpoint runs/robot_push --video my.mp4
     accelerate launch --num_processes 4 eval.py --checkpoint runs/bair      # shares the clips
 
-The data set and the protocol are those of the checkpoint's configuration; any field of `data` and `eval` can be
-overridden. The same command again goes on where an interrupted one was. It writes, into RUN/eval or --out:
+The data set and the protocol are those of the (first) checkpoint's configuration; any field of `data` and `eval` can be
+overridden. The same command again goes on where an interrupted one was. docs/evaluation.md explains the numbers. The
+first form writes, into RUN/eval or --out (runs/comparison for several checkpoints):
 
     metrics.json            what was measured, how, and the results
-    clips.PROTOCOL.jsonl    the scores of each clip, frame by frame
+    NAME.PROTOCOL.jsonl     what was measured of each clip (clips: scores, bounds: likelihood, features: of FVD)
+    report.html             all of it to look at, with clips that play: one file, no network
     curves.png              the metrics over the predicted frames
     gifs/                   context | truth | best | samples of the first clips
 
@@ -23,156 +27,224 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
-from torch import Tensor
-from tqdm import tqdm
 
 import svg
 from data.clips import ClipStore
 from data.registry import open_split
-from data.sampling import first_frames
-from svg import cli, image_evaluation, image_figures, pretrained, protocol, video
+from data.sampling import Windows, first_frames
+from svg import cli, decode, exports, gallery, image_evaluation, image_figures, pretrained, protocol
 from svg.config import DataConfig, EvalConfig
-from svg.evaluation import (
-    METRICS,
-    Futures,
-    Record,
-    clip_features,
-    draw,
-    score_clips,
-    summarise,
-    table,
-    unpack_features,
-)
+from svg.eval_options import ExportOptions, MetricsOptions, PredictOptions
+from svg.evaluation import METRICS, Futures, drawn_arrays
+from svg.evaluator import Batches, Evaluation
 from svg.files import replacing
-from svg.journal import Journal
-from svg.metrics.fvd import FVD, fvd
+from svg.gallery import Shown, choose
 from svg.model import SVG
 from svg.objective import Objective
 from svg.plots import write_curves
 from svg.precision import exact
+from svg.publish import write_report
+from svg.summary import Entry, like_the_papers, likelihood_table, rollout_table
 from svg.vae import VAE
 
 SHOWN_SAMPLES = 3
+"""Futures of a GIF, besides the best."""
+REPORT_SAMPLES = 5
+"""Futures of a clip in the report, besides the best."""
+REFIT_BATCH = 8
 IMAGE_BATCH = 128
 TRAINING_IMAGES = 50_000
 """Training images, at most, that samplers and refits see."""
-GPU_FUTURES = 1024
-"""Futures that a GPU has at once, as far as eval.memory allows."""
 
-
-@dataclass(frozen=True)
-class Options:
-    """What is evaluated."""
-
-    checkpoint: str
-    """Run, checkpoint, folder of save_pretrained, or Hub id OWNER/NAME."""
-    out: str | None = None
-    """Folder for the results; by default RUN/eval."""
-    metrics: list[str] = field(default_factory=list)
-    """Of psnr, ssim, lpips, ssim_svg, fvd; by default the first three, lpips only where its weights are at hand."""
-    data: DataConfig = field(default_factory=DataConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A model, the clips it is evaluated on, and the processes that share them."""
-
-    model: SVG
-    store: ClipStore
-    clips: list[int]
-    futures: Futures
-    out: Path
-    state: PartialState
-
-    def say(self, line: str) -> None:
-        """Prints a line, once."""
-        if self.state.is_main_process:
-            tqdm.write(line)
+T = TypeVar("T", MetricsOptions, ExportOptions, PredictOptions)
 
 
 def main() -> None:
-    # What to evaluate: the checkpoint's own configuration, overridden by the command line.
-    options, source = read_options(sys.argv[1:])
-    if svg.load_config(source).model.name == "vae":
-        return evaluate_images(options, source)
-    run = set_up(options, source)
-    measures = protocol.choose(options.metrics, options.eval, run.futures, len(run.clips), run.state.device)
-    if "missing" in measures.lpips:
-        run.say(f"LPIPS is left out: {measures.lpips['missing']}")
-    stated = protocol.describe(measures, run.futures, run.store.manifest, source)
-
-    # Score every clip's futures.
-    def score(frames: Tensor, clips: Tensor, advance: Callable[[int], object]) -> list[Record]:
-        return score_clips(run.model, frames, clips, run.futures, measures.scores, advance)
-
-    journal = Journal(run.out, protocol.scores_digest(stated))
-    records = each_clip(run, journal, "scores", score, run.futures.samples) if measures.scores else []
-    summary = summarise(records) if records else {}
-    distance = measure_fvd(run, measures, stated) if measures.features else None
-
-    # Show some of them, and say what came out.
-    for record in records[: options.eval.gifs][run.state.process_index :: run.state.num_processes]:
-        write_gif(run, record)
-    if run.state.is_main_process:
-        how = {"clips": len(run.clips), "scores": journal.path.name}
-        how |= {"device": run.state.device.type, "processes": run.state.num_processes}
-        results = {"protocol": stated, "run": how | protocol.versions(), "results": summary}
-        results |= {"fvd": dataclasses.asdict(distance) | {"note": distance.note}} if distance else {}
-        with replacing(run.out / "metrics.json") as temporary:
-            temporary.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        title = (
-            f"{options.checkpoint} on {len(run.clips)} clips of {run.store.folder}: "
-            f"{run.futures.context} frames given, {run.futures.horizon} predicted"
-        )
-        run.say(f"\n{title}, seed {run.futures.seed}\n")
-        if summary:
-            write_curves(run.out / "curves.png", summary, run.futures.samples, title)
-            run.say(table(summary, run.futures.samples))
-        if distance:
-            run.say(f"\n{distance}" if summary else str(distance))
-        run.say(f"\nmeans over clips, with 95 % intervals; curves and GIFs are in {run.out}")
+    verbs: dict[str, Callable[[list[str]], None]] = {"metrics": metrics, "export": export, "predict": predict}
+    named = len(sys.argv) > 1 and sys.argv[1] in verbs
+    verb = verbs[sys.argv[1]] if named else metrics
+    verb(sys.argv[2:] if named else sys.argv[1:])
 
 
-def read_options(argv: Sequence[str]) -> tuple[Options, Path]:
-    """The options, over those that the checkpoint was trained with, and the folder of its weights."""
-    argv = list(argv[1:] if argv[:1] == ["metrics"] else argv)
+def metrics(argv: Sequence[str]) -> None:
+    """Measures models on the test clips, and writes the table, curves, GIFs and report."""
+    description = "Score models' possible futures on the test clips; write metrics.json, report.html, curves and GIFs."
+    options = read_options(MetricsOptions, argv, "eval.py [metrics]", description)
+    sources = [pretrained.find(name) for name in options.checkpoint]
+    configs = [svg.load_config(source) for source in sources]
+    if configs[0].model.name == "vae":
+        if len(sources) > 1:
+            raise ValueError("several image models can't share a table: name one --checkpoint")
+        return evaluate_images(options, sources[0])
+
+    # Measure one model after another, under one protocol.
+    context = options.eval.context or max(config.model.n_past for config in configs)
+    runs = [
+        set_up(name, source, options.data, options.eval, context, Path(options.out or default_folder(name)))
+        for name, source in zip(options.checkpoint, sources, strict=True)
+    ]
+    entries: list[Entry] = []
+    measured = []
+    for run in runs:
+        device = run.state.device
+        chosen = protocol.choose(options.metrics, options.eval, run.futures, len(run.clips), device)
+        if "missing" in chosen.lpips and run is runs[0]:
+            run.say(f"LPIPS is left out: {chosen.lpips['missing']}")
+        scale = run.freeze_scale(training_batches(run, options.data), options.refit)
+        entry, records = run.measure(chosen, options.eval, scale, options.iwae)
+        entries.append(entry)
+        measured.append({record["clip"]: record for record in records})
+    name_apart(entries, options.checkpoint)
+    if not runs[0].state.is_main_process:
+        return
+
+    # Show some clips, and say what came out.
+    run, first = runs[0], entries[0]
+    out = run.out if len(runs) == 1 or options.out else Path("runs/comparison")
+    title = (
+        f"{', '.join(options.checkpoint)} on {len(run.clips)} clips of {run.store.folder}: "
+        f"{run.futures.context} frames given, {run.futures.horizon} predicted"
+    )
+    shown_clips: list[list[Shown]] = []
+    if measured[0]:
+        for clip in run.clips[: options.eval.gifs]:
+            shown_clips.append([show(r, of[clip], REPORT_SAMPLES) for r, of in zip(runs, measured, strict=True)])
+            for r, shown in zip(runs, shown_clips[-1], strict=True):
+                exports.write_gif(r.out, shown, SHOWN_SAMPLES, run.store.fps)
+    for r, entry in zip(runs, entries, strict=True):
+        write_json(r.out / "metrics.json", entry)
+    if len(runs) > 1:
+        write_json(out / "metrics.json", {"models": entries})
+    if any(entry.get("results") for entry in entries):
+        write_curves(out / "curves.png", entries, title)
+    write_report(out / "report.html", entries, shown_clips, run.store.fps, title)
+    run.say(f"\n{title}, seed {run.futures.seed}\n")
+    if measured[0]:
+        run.say(f"{rollout_table(entries, like_the_papers(first))}\n")
+    if any("likelihood" in entry for entry in entries):
+        run.say(f"{likelihood_table(entries)}\n")
+    for entry in entries:
+        if "fvd" in entry:
+            run.say(f"{entry['name']}: {entry['fvd']['text']}" if len(runs) > 1 else entry["fvd"]["text"])
+    run.say(f"means over clips, with 95 % intervals; to look at: {out / 'report.html'}")
+
+
+def export(argv: Sequence[str]) -> None:
+    """Writes clips and their futures as videos, filmstrips and arrays."""
+    description = "Write test clips and their predicted futures as videos, filmstrips and arrays."
+    options = read_options(ExportOptions, argv, "eval.py export", description)
+    exports.check(options)
+    source = pretrained.find(options.checkpoint)
+    context = options.eval.context or svg.load_config(source).model.n_past
+    out = Path(options.out) if options.out else default_folder(options.checkpoint, "export")
+    run = set_up(options.checkpoint, source, options.data, options.eval, context, out)
+
+    # Choose clips: by number or rule, the futures of no more clips being drawn than the rule needs.
+    wanted = options.clips
+    unknown = [clip for clip in wanted if clip not in run.clips]
+    if unknown:
+        raise ValueError(f"--clips {unknown[0]} is not among the clips 0 to {len(run.clips) - 1} of {run.store.folder}")
+    if not wanted and options.pick in ("first", "random"):
+        wanted = choose(options.pick, options.count, run.clips, seed=options.eval.seed)
+    some = dataclasses.replace(run, clips=wanted or run.clips)
+    chosen = protocol.choose(["psnr"], options.eval, run.futures, len(some.clips), run.state.device)
+    stated = protocol.describe(chosen, run.futures, run.store.manifest, source, "of the model", False)
+    records = {record["clip"]: record for record in some.scores(chosen, stated)}
+    wanted = wanted or choose(options.pick, options.count, run.clips, list(records.values()))
+
+    # Write them.
+    for clip in wanted[run.state.process_index :: run.state.num_processes]:
+        stem = out / f"clip_{clip:05d}"
+        exports.write(stem, show(run, records[clip], options.samples), options, run.store.fps)
+        if "npz" in options.formats:
+            exports.write_arrays(stem, run.rollouts(clip), run.store.fps, run.futures.seed)
+    run.say(f"{', '.join(options.formats)} of clips {', '.join(map(str, wanted))} are in {out}")
+
+
+def predict(argv: Sequence[str]) -> None:
+    """Predicts how a video goes on."""
+    description = "Predict possible futures of any video, GIF or folder of images."
+    options = read_options(PredictOptions, argv, "eval.py predict", description)
+    exports.check(options)
+    source = pretrained.find(options.checkpoint)
+    state = start()
+    model = load(options.checkpoint, source, state)
+    c, context = options.eval, options.eval.context or model.config.n_past
+    require_context(context, model)
+    clip = decode.read_clip(
+        options.video,
+        context,
+        at=options.at,
+        size=model.config.size,
+        channels=model.config.channels,
+        crop=options.crop,
+        grey=options.grey,
+        after=c.horizon,
+    )
+    frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).to(state.device)
+    truth = len(clip.frames) == context + c.horizon
+    futures = Futures(context, c.horizon, options.samples, c.seed, c.memory)
+    captions = [f"future {i + 1}" for i in range(options.samples)]
+    shown = gallery.show(model, frames if truth else frames[:context], 0, futures, range(options.samples), captions)
+    out = Path(options.out) if options.out else default_folder(options.checkpoint, "predict")
+    stem = out / Path(options.video).resolve().stem
+    if state.is_main_process:
+        exports.write(stem, shown, options, clip.fps)
+        if "npz" in options.formats:
+            arrays = {"context": clip.frames[:context]} | ({"truth": clip.frames[context:]} if truth else {})
+            arrays |= drawn_arrays(model, frames[:context], 0, futures)
+            exports.write_arrays(stem, arrays, clip.fps, c.seed)
+        last = clip.start + context
+        span = f"frames {clip.start + 1} to {clip.start + context} of {clip.total}"
+        print(f"{options.video}: {span} given, {c.horizon} predicted, at {clip.fps:g} frames/s")
+        print(f"{options.samples} futures are in {stem}.*")
+
+
+def read_options(cls: type[T], argv: Sequence[str], program: str, description: str) -> T:
+    """The options, over those that the (first) checkpoint was trained with."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--checkpoint")
-    name = finder.parse_known_args(argv)[0].checkpoint
-    source = pretrained.find(name) if name else Path()
+    finder.add_argument("--checkpoint", nargs="*", default=[])
+    names = finder.parse_known_args(argv)[0].checkpoint
     defaults: dict[str, Any] = {}
-    if name:
-        config = svg.load_config(source)
-        defaults = {"data": dataclasses.asdict(config.data), "eval": dataclasses.asdict(config.eval)}
-    description = "Score a model's possible futures on the test clips; write metrics.json, curves.png and GIFs."
-    options = cli.parse(Options, argv, program="eval.py [metrics]", description=description, defaults=defaults)
-    return options, source
+    if names:
+        config = svg.load_config(pretrained.find(names[0]))
+        groups: dict[str, Any] = {"data": config.data, "eval": config.eval}
+        fields = {item.name for item in dataclasses.fields(cls)}
+        defaults = {name: dataclasses.asdict(group) for name, group in groups.items() if name in fields}
+    options = cli.parse(cls, argv, program=program, description=description, defaults=defaults)
+    if not options.checkpoint:
+        raise ValueError("--checkpoint is required: a run, a checkpoint, a folder with a model, or a Hub id")
+    return options
 
 
-def set_up(options: Options, source: Path) -> Evaluation:
-    """Loads the model and opens the clips; a protocol that they can't meet is refused."""
+def start() -> PartialState:
+    """The processes that share the work."""
     on_cpu = not torch.accelerator.is_available()  # said to Accelerate, or CPU processes don't know of each other
-    state = PartialState(cpu=on_cpu, timeout=timedelta(days=7))  # processes wait for the slowest
+    return PartialState(cpu=on_cpu, timeout=timedelta(days=7))  # processes wait for the slowest
+
+
+def load(name: str, source: Path, state: PartialState) -> SVG:
+    """The video model of a checkpoint."""
     model = svg.load(source, device=state.device)
     if not isinstance(model, SVG):
-        raise ValueError(f"{options.checkpoint} is an image model, which has no futures to score")
+        raise ValueError(f"{name} is an image model, which has no futures")
+    return model
+
+
+def set_up(name: str, source: Path, data: DataConfig, config: EvalConfig, context: int, out: Path) -> Evaluation:
+    """Loads a model and opens the clips; a protocol that they can't meet is refused."""
+    state = start()
+    model = load(name, source, state)
     size, channels = model.config.size, model.config.channels
-    store = open_split(options.data.path, "test", name=options.data.name, size=size, channels=channels)
-    config = options.eval
-    context = config.context or model.config.n_past
-    if context < model.config.n_past:
-        raise ValueError(
-            f"eval.context is {context}, but the model conditions on at least {model.config.n_past} frames: "
-            f"--eval.context {model.config.n_past}"
-        )
+    store = open_split(data.path, "test", name=data.name, size=size, channels=channels)
+    require_context(context, model)
     if config.clips > len(store):
         raise ValueError(f"eval.clips is {config.clips}, but {store.folder} has {len(store)} clips: 0 takes them all")
     clips = range(config.clips or len(store))
@@ -185,14 +257,66 @@ def set_up(options: Options, source: Path) -> Evaluation:
             f"{context} of them context: {remedy}"
         )
     futures = Futures(context, config.horizon, config.samples, config.seed, config.memory)
-    out = Path(options.out) if options.out else default_folder(options.checkpoint)
-    return Evaluation(model, store, list(clips), futures, out, state)
+    read = partial(first_frames, store)
+    return Evaluation(name, model, svg.load_config(source), source, store, list(clips), read, futures, out, state)
 
 
-def evaluate_images(options: Options, source: Path) -> None:
+def require_context(context: int, model: SVG) -> None:
+    """Raises ValueError where the model conditions on more frames."""
+    if context < model.config.n_past:
+        raise ValueError(
+            f"eval.context is {context}, but the model conditions on at least {model.config.n_past} frames: "
+            f"--eval.context {model.config.n_past}"
+        )
+
+
+def training_batches(run: Evaluation, data: DataConfig) -> Callable[[Sequence[int]], Batches] | None:
+    """Random training windows by number, or None where there are no training clips."""
+    if not (Path(data.path) / "train").is_dir():
+        return None
+    windows = Windows(ClipStore(Path(data.path) / "train"), run.config.data.frames, run.config.train.seed)
+
+    def read(numbers: Sequence[int]) -> Batches:
+        for first in range(0, len(numbers), REFIT_BATCH):
+            yield windows.__getitems__(numbers[first : first + REFIT_BATCH])
+
+    return read
+
+
+def show(run: Evaluation, record: dict[str, Any], count: int) -> Shown:
+    """The best future of a clip, by the first metric, and the first ones."""
+    metric = next(name for name in METRICS if name in record)
+    count = min(count, run.futures.samples)
+    captions = [f"best of {run.futures.samples}", *(f"sample {i + 1}" for i in range(count))]
+    return run.show(record["clip"], [record[metric]["sample"], *range(count)], captions)
+
+
+def default_folder(checkpoint: str, kind: str = "eval") -> Path:
+    """RUN/eval, RUN/eval/step_00000500 for one checkpoint of a run, runs/OWNER--NAME/eval for a model of the Hub."""
+    folder = Path(checkpoint)
+    if not folder.exists():
+        return Path("runs") / checkpoint.replace("/", "--") / kind
+    if folder.resolve().parent.name == "checkpoints":
+        return folder.resolve().parents[1] / kind / folder.name
+    return folder / kind
+
+
+def name_apart(entries: Sequence[Entry], checkpoints: Sequence[str]) -> None:
+    """Gives models the names of their folders, or their whole paths where those are the same."""
+    short = [Path(name).resolve().name if Path(name).exists() else name for name in checkpoints]
+    for entry, name, path in zip(entries, short, checkpoints, strict=True):
+        entry["name"] = name if short.count(name) == 1 else path
+
+
+def write_json(path: Path, value: Any) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def evaluate_images(options: MetricsOptions, source: Path) -> None:
     """Evaluates an image VAE on the test images: bounds, diagnostics, grids of images, plots. In one process."""
-    config, c = svg.load_config(source), options.eval
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    name, config, c = options.checkpoint[0], svg.load_config(source), options.eval
+    device = PartialState(cpu=not torch.accelerator.is_available()).device
     model = svg.load(source, device=device)
     assert isinstance(model, VAE)
     objective = Objective(model, config.objective)
@@ -218,13 +342,13 @@ def evaluate_images(options: Options, source: Path) -> None:
             model, batches("train"), batches("test"), k=c.samples, seed=c.seed, wanted=samplers
         )
         shown = next(batches("test"))["frames"]
-        out = Path(options.out) if options.out else default_folder(options.checkpoint)
+        out = Path(options.out) if options.out else default_folder(name)
         image_figures.write_grid(out / "reconstructions.png", image_figures.reconstructions(model, shown[:32]))
         if report.samplers:
             image_figures.write_grid(out / "samples.png", image_figures.samples(model, report.samplers, c.seed))
         image_figures.write_grid(out / "interpolations.png", image_figures.interpolations(model, shown))
     image_figures.write_latents(out / "latents.png", latents, model.prior)
-    log = Path(options.checkpoint) / "metrics.jsonl"
+    log = Path(name) / "metrics.jsonl"
     if log.exists():
         rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         image_figures.write_training(out / "training.png", rows)
@@ -234,87 +358,13 @@ def evaluate_images(options: Options, source: Path) -> None:
         "importance_samples": c.samples,
         "seed": c.seed,
         "samplers": samplers,
-        "checkpoint": {"name": options.checkpoint, "weights": source.name},
+        "checkpoint": {"name": name, "weights": source.name},
     }
     results = {"protocol": stated, "run": protocol.versions(), "images": report.images, "latents": report.latents}
-    with replacing(out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"{options.checkpoint} on {counts['test']} images of {stores['test'].folder}\n")
+    write_json(out / "metrics.json", results)
+    print(f"{name} on {counts['test']} images of {stores['test'].folder}\n")
     print(image_evaluation.table(report, c.samples))
     print(f"\nmeans over images, with 95 % intervals; grids and plots are in {out}")
-
-
-def default_folder(checkpoint: str) -> Path:
-    """RUN/eval, RUN/eval/step_00000500 for one checkpoint of a run, runs/OWNER--NAME/eval for a model of the Hub."""
-    folder = Path(checkpoint)
-    if not folder.exists():
-        return Path("runs") / checkpoint.replace("/", "--") / "eval"
-    if folder.resolve().parent.name == "checkpoints":
-        return folder.resolve().parents[1] / "eval" / folder.name
-    return folder / "eval"
-
-
-def each_clip(
-    run: Evaluation,
-    journal: Journal,
-    title: str,
-    work: Callable[[Tensor, Tensor, Callable[[int], object]], list[Record]],
-    samples: int,
-) -> list[Record]:
-    """A record of every clip: those that an interrupted evaluation left, and the others, which the processes share.
-
-    Args:
-        work: uint8 frames (B, context + horizon, C, H, W), clip numbers (B,), and what to tell of futures that are
-            done, to records.
-        samples: futures that it draws of a clip.
-    """
-    state = run.state
-    if state.is_main_process:
-        journal.merge()
-    state.wait_for_everyone()
-    done = journal.records()
-    if kept := sum(clip in done for clip in run.clips):
-        run.say(f"{title}: kept {kept} of {len(run.clips)} clips from before")
-    size = 1 if state.device.type == "cpu" else max(1, GPU_FUTURES // samples)
-    groups = [run.clips[first : first + size] for first in range(0, len(run.clips), size)]
-    share = [clip for group in groups[state.process_index :: state.num_processes] for clip in group if clip not in done]
-    hidden = None if state.is_main_process else True  # None: where nobody watches
-    with tqdm(total=len(share) * samples, desc=title, unit="future", disable=hidden) as bar:
-        for batch in first_frames(run.store, share, run.futures.context + run.futures.horizon, size):
-            journal.append(work(batch["frames"].to(state.device), batch["index"], bar.update), state.process_index)
-    state.wait_for_everyone()
-    if state.is_main_process:
-        journal.merge()
-    state.wait_for_everyone()
-    done = journal.records()
-    return [done[clip] for clip in run.clips]
-
-
-def measure_fvd(run: Evaluation, measures: protocol.Measures, stated: dict[str, Any]) -> FVD:
-    """The distance of the futures' I3D features from those of the true clips."""
-    extract, convention = measures.features, measures.convention
-    assert extract and convention
-    futures = dataclasses.replace(run.futures, samples=convention.samples or run.futures.samples)
-
-    def work(frames: Tensor, clips: Tensor, advance: Callable[[int], object]) -> list[Record]:
-        return clip_features(run.model, frames, clips, futures, extract, convention.with_context, advance)
-
-    journal = Journal(run.out, protocol.features_digest(stated, extract, convention), "features")
-    real, fake = unpack_features(each_clip(run, journal, "FVD", work, futures.samples))
-    return fvd(real, fake, convention.frames(futures.context, futures.horizon), convention.name, extract.sha256)
-
-
-def write_gif(run: Evaluation, record: Record) -> None:
-    """context | truth | best | samples of one clip; the best is that of the first metric."""
-    clip, n, samples = record["clip"], run.futures.context, run.futures.samples
-    metric = next(name for name in METRICS if name in record)
-    frames = run.store.frames(clip, 0, n + run.futures.horizon)
-    context = torch.from_numpy(frames[:n]).permute(0, 3, 1, 2).to(run.state.device)
-    wanted = [record[metric]["sample"], *range(min(SHOWN_SAMPLES, samples))]
-    predicted = draw(run.model, context, clip, run.futures, wanted).permute(0, 1, 3, 4, 2)
-    best, *others = (255 * predicted).round().to(torch.uint8).cpu().numpy()
-    shown = video.comparison(frames[:n], frames[n:], best, others, best_caption=f"best of {samples}")
-    video.write_gif(run.out / "gifs" / f"clip_{clip:05d}.gif", shown, run.store.fps)
 
 
 if __name__ == "__main__":
