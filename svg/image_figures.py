@@ -108,7 +108,7 @@ def write_latents(path: str | Path, latents: Gaussian, prior: Gaussian) -> None:
     figure = Figure(figsize=(9.2, 3.4), layout="constrained", dpi=150)
     left, right = figure.subplots(1, 2)
     variance = latents.mean.var(0, correction=0).sort(descending=True).values
-    left.bar(range(len(variance)), variance.clamp(min=1e-6), color=_BLUE, width=0.85)
+    left.bar(range(len(variance)), variance.clamp(min=1e-6).numpy(), color=_BLUE, width=0.85)
     left.axhline(0.01, color=_RED, linewidth=1.2, linestyle=(0, (5, 3)))
     left.set_yscale("log")
     _dress(left, f"{active_units(latents.mean)} of {len(variance)} latents active", "variance of the mean over images")
@@ -116,7 +116,7 @@ def write_latents(path: str | Path, latents: Gaussian, prior: Gaussian) -> None:
         apart = Gaussian(latents.mean[..., None], latents.logvar[..., None])  # each latent a Gaussian of its own
         own = Gaussian(prior.mean.detach().cpu()[0, ..., None], prior.logvar.detach().cpu()[0, ..., None])
         each = apart.kl(own).mean(0).sort(descending=True).values
-        right.bar(range(len(each)), each, color=_BLUE, width=0.85)
+        right.bar(range(len(each)), each.numpy(), color=_BLUE, width=0.85)
         _dress(right, f"KL {each.sum():.1f} nats in all", "KL term (nats)")
     else:
         right.set_visible(False)

@@ -42,10 +42,9 @@ def collect(model: VAE, batches: Iterable[Tensor]) -> Gaussian:
     device = model.mean.weight.device
     with evaluating(model):
         parts = [model.encode(frames.to(device)) for frames in batches]
-    mean, logvar = (
-        torch.cat([getattr(part, name).flatten(0, 1).cpu() for part in parts]) for name in ("mean", "logvar")
-    )
-    return Gaussian(mean.float(), logvar.float())
+        means = [part.mean.flatten(0, 1).detach().cpu().float() for part in parts]
+        logvars = [part.logvar.flatten(0, 1).detach().cpu().float() for part in parts]
+    return Gaussian(torch.cat(means), torch.cat(logvars))
 
 
 def draw(latents: Gaussian, n: int, seed: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -360,6 +361,21 @@ def test_which_combinations_are_defined():
     assert len(defined("vae", "wae_mmd")) == 4
     assert {p for _, p in defined("vae", "dip_vae")} == {"diagonal", "isotropic", "constant"}
     assert not any(defined("svg", name) for name in ("ae", "rae", "wae_mmd", "dip_vae"))
+
+
+def test_the_docs_say_what_is_defined():
+    text = (Path(__file__).parents[2] / "docs" / "objectives.md").read_text(encoding="utf-8")
+    lines = text.split("## What is defined")[1].splitlines()
+    header, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    assert header[3:-1] == list(REGISTRY)
+    assert [tuple(row[:3]) for row in rows] == [(m.name, m.prior, m.posterior) for m in MODELS]
+    for model, row in zip(MODELS, rows, strict=True):
+        for name, cell in zip(REGISTRY, row[3:], strict=False):
+            for likelihood in likelihoods.REGISTRY:
+                if likelihood != "baggins":
+                    assert (cell == "yes") == (why_undefined(model, name, likelihood) is None)
+        defined = any(why_undefined(model, name, "baggins") is None for name in ("elbo", "bilbo"))
+        assert (row[-1] == "yes") == defined
 
 
 def test_undefined_combinations_are_refused_with_the_reason():
