@@ -19,6 +19,7 @@ import logging
 import math
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -64,6 +65,8 @@ def main() -> int:
             return 0
         stores = open_data(config, accelerator)
         learner = make_learner(config, accelerator, resumed)
+        if resumed:
+            resumed = replace(resumed, weights={}, training={})  # the learner has them now
         try:
             return train(config, accelerator, stores, learner, resumed)
         except NotFinite as error:
@@ -129,8 +132,9 @@ def train(
             # Validate.
             if validation and (done % c.eval_every == 0 or done == c.steps):
                 with meter.paused():
-                    bound = units.convert(validate(config, accelerator, watched, validation))
-                    model.likelihood.on_validation(done, -(bound["neg_elbo"] or 0.0))
+                    scores = validate(config, accelerator, watched, validation)
+                    model.likelihood.on_validation(done, -(scores["nll"] + scores["kl"]))
+                    bound = units.convert({**scores})
                     row |= {f"val_{name}": value for name, value in bound.items()}
                     if first:
                         picture = show(config, watched.model, validation.store, out / f"samples/step_{done:08d}")
@@ -229,7 +233,7 @@ def begin(
         display.say(f"the learning rate's decay now ends at step {config.train.steps}, as train.steps says")
 
 
-def validate(config: Config, accelerator: Accelerator, objective: Objective, windows: Windows) -> Row:
+def validate(config: Config, accelerator: Accelerator, objective: Objective, windows: Windows) -> dict[str, float]:
     """The objective's terms over the first eval_clips windows of the validation split, shared by the processes."""
     c = config.train
     size = c.batch_size // (c.accumulate * accelerator.num_processes)

@@ -158,7 +158,7 @@ class TrainConfig:
     batch_size: int = 16
     """Clips per optimiser step, over all processes and accumulation steps together."""
     accumulate: int = 1
-    """Micro-batches per optimiser step and process."""
+    """Micro-batches per optimiser step and process. A fitted sigma is then that of a micro-batch over all processes."""
     lr: float = 1e-3
     """Peak learning rate (Adam)."""
     warmup: int = 100
