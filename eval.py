@@ -201,7 +201,6 @@ def predict(argv: Sequence[str]) -> None:
             arrays = {"context": clip.frames[:context]} | ({"truth": clip.frames[context:]} if truth else {})
             arrays |= drawn_arrays(model, frames[:context], 0, futures)
             exports.write_arrays(stem, arrays, clip.fps, c.seed)
-        last = clip.start + context
         span = f"frames {clip.start + 1} to {clip.start + context} of {clip.total}"
         print(f"{options.video}: {span} given, {c.horizon} predicted, at {clip.fps:g} frames/s")
         print(f"{options.samples} futures are in {stem}.*")

@@ -1,7 +1,8 @@
-"""Rollouts scored against the true futures: clip by clip, and what all clips together say.
+"""Rollouts scored against the true futures, clip by clip; svg/summary.py says what all clips together say.
 
-The protocol is SRVP's (Franceschi et al. 2020): each metric takes its own best sample, by the mean over the horizon,
-and results are means over clips with 95 % intervals. Copying the last context frame is the baseline.
+The protocol is SRVP's (Franceschi et al. 2020): each metric takes its own best sample, by the mean over the horizon.
+Copying the last context frame is the baseline; a rollout whose latents come from the posterior of the true future shows
+what the latents could do at best.
 
 B clips, S samples (s of them in a chunk), T predicted frames, C channels, H W pixels.
 """
@@ -9,18 +10,19 @@ B clips, S samples (s of them in a chunk), T predicted frames, C channels, H W p
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from svg.metrics import BestOfN, Interval, psnr, ssim, ssim_svg
+from svg.calibration import RANK, TRANSFORM, Ensemble, RolloutTransform, by_sigma, histogram, uniforms
+from svg.metrics import BestOfN, psnr, ssim, ssim_svg
 from svg.model import SVG, to_float
 from svg.precision import exact
-from svg.rollout import iter_rollouts
+from svg.rollout import Chunk, iter_rollouts, reconstruct
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """Predictions (B, s, T, C, H, W) or (B, T, C, H, W) and truth (B, T, C, H, W) to (B, s, T) or (B, T)."""
@@ -28,7 +30,12 @@ Score = Callable[[Tensor, Tensor], Tensor]
 Record = dict[str, Any]
 """The scores of one clip, for JSON: `clip`, its number, and for each metric {"sample": which is best, **curves}."""
 
-CURVES = {"best": "best of {samples}", "mean": "mean sample", "copy_last": "copy last frame"}
+CURVES = {
+    "best": "best of {samples}",
+    "mean": "mean sample",
+    "posterior": "posterior",
+    "copy_last": "copy last frame",
+}
 """What is compared frame by frame, and how it is called."""
 
 
@@ -64,6 +71,19 @@ class Futures:
     """Budget of a chunk (GiB); it changes no result."""
 
 
+def _rollouts(model: SVG, context: Tensor, clips: Tensor, futures: Futures, **options: Any) -> Iterator[Chunk]:
+    """Futures of context frames (B, context, C, H, W), in chunks."""
+    memory = futures.memory
+    return iter_rollouts(
+        model, context, futures.horizon, futures.samples, futures.seed, clip_ids=clips, memory=memory, **options
+    )
+
+
+def _uniforms(futures: Futures, clips: Tensor, truth: Tensor, stream: int) -> Tensor:
+    steps = torch.arange(futures.context, futures.context + futures.horizon, device=truth.device)
+    return uniforms(futures.seed, clips, steps, truth.shape[2:], stream)
+
+
 def score_clips(
     model: SVG,
     frames: Tensor,
@@ -71,6 +91,7 @@ def score_clips(
     futures: Futures,
     scores: Mapping[str, Score],
     advance: Callable[[int], object] = lambda count: None,
+    calibrate: bool = False,
 ) -> list[Record]:
     """Draws the futures of some clips and scores them chunk by chunk, none of which is kept.
 
@@ -79,30 +100,41 @@ def score_clips(
         clips: int64 (B,), the clips' numbers, on which the noise of their futures depends.
         scores: by their names in `METRICS`.
         advance: told how many futures each chunk had.
+        calibrate: also measure the calibration of the predicted distributions.
 
     Returns:
-        A record for each clip.
+        A record for each clip. Besides the metrics it has `ensemble`, curves of `svg.calibration.Ensemble`, and
+        `rollout`, for `svg.calibration.summarise_calibration`, where that was asked for.
 
     Raises:
         ValueError: a score is not finite.
     """
     context, truth = frames[:, : futures.context], frames[:, futures.context :]
     leaders: dict[int, dict[str, BestOfN]] = {}
+    together = Ensemble(to_float(truth))
     with exact(frames.device):
-        for chunk in iter_rollouts(
-            model, context, futures.horizon, futures.samples, futures.seed, clip_ids=clips, memory=futures.memory
-        ):
+        transform = RolloutTransform(truth, _uniforms(futures, clips, truth, TRANSFORM)) if calibrate else None
+        watch = transform.watch if transform else None
+        for chunk in _rollouts(model, context, clips, futures, watch=watch):
             new = {name: BestOfN(METRICS[name].higher_is_better) for name in scores}
             for name, leader in leaders.setdefault(chunk.clips.start, new).items():
                 leader.update(scores[name](chunk.frames, truth[chunk.clips]))
+            together.update(chunk.clips, chunk.frames)
             advance(chunk.frames.shape[0] * chunk.frames.shape[1])
         last = context[:, -1:].expand_as(truth)
-        copied = {name: score(last, truth).double() for name, score in scores.items()}
+        posterior = reconstruct(model, frames, futures.context, seed=futures.seed, clip_ids=clips)
+        assert isinstance(posterior, Tensor)
+        others = {
+            name: {"posterior": score(posterior[:, 0], truth).double(), "copy_last": score(last, truth).double()}
+            for name, score in scores.items()
+        }
+        ensemble = together.curves()
+        calibration = _calibration(transform, together, _uniforms(futures, clips, truth, RANK)) if transform else {}
     records: list[Record] = [{"clip": clip} for clip in clips.tolist()]
     for name in scores:
         parts = [leader[name] for leader in leaders.values()]
         curves = {"best": torch.cat([part.best for part in parts]), "mean": torch.cat([part.mean for part in parts])}
-        curves["copy_last"] = copied[name]
+        curves |= others[name]
         for position, sample in enumerate(torch.cat([part.index for part in parts]).tolist()):
             values = {curve: curves[curve][position].tolist() for curve in CURVES}
             records[position][name] = {"sample": sample, **values}
@@ -110,7 +142,25 @@ def score_clips(
         if not finite.all():
             clip = records[int(finite.int().argmin())]["clip"]
             raise ValueError(f"{name} of clip {clip} is not finite: the model predicts values that are no numbers")
+    for position, record in enumerate(records):
+        record["ensemble"] = {name: values[position].tolist() for name, values in ensemble.items()}
+        if calibration:
+            record["rollout"] = {name: values[position].tolist() for name, values in calibration.items()}
     return records
+
+
+def _calibration(transform: RolloutTransform, ensemble: Ensemble, u: Tensor) -> dict[str, Tensor]:
+    """Histograms and sums of the futures of B clips: see `svg.calibration.summarise_calibration`."""
+    pit, variance = transform.results()
+    sigma = (variance + ensemble.variance).sqrt()
+    error = ensemble.mean - ensemble.truth
+    return {
+        "pit": histogram(pit),
+        "rank": histogram(ensemble.rank(u)),
+        "sigma": sigma.square().mean((-3, -2, -1)).sqrt(),
+        "error": error.square().mean((-3, -2, -1)).sqrt(),
+        "by_sigma": by_sigma(sigma, error),
+    }
 
 
 def clip_features(
@@ -135,9 +185,7 @@ def clip_features(
     context = frames[:, : futures.context]
     predicted: dict[int, list[Tensor]] = {}
     with exact(frames.device):
-        for chunk in iter_rollouts(
-            model, context, futures.horizon, futures.samples, futures.seed, clip_ids=clips, memory=futures.memory
-        ):
+        for chunk in _rollouts(model, context, clips, futures):
             videos = chunk.frames
             if with_context:
                 given = to_float(context[chunk.clips, None]).expand(-1, videos.shape[1], -1, -1, -1, -1)
@@ -164,7 +212,7 @@ def unpack_features(records: Iterable[Record]) -> tuple[Tensor, Tensor]:
     return features[:, 0], features[:, 1:]
 
 
-def draw(model: SVG, context: Tensor, clip: int, futures: Futures, samples: Sequence[int]) -> Tensor:
+def draw(model: SVG, context: Tensor, clip: int, futures: Futures, samples: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Some futures of one clip, the same as `score_clips` scores.
 
     Args:
@@ -173,59 +221,18 @@ def draw(model: SVG, context: Tensor, clip: int, futures: Futures, samples: Sequ
         samples: which of the futures.
 
     Returns:
-        float32 (len(samples), T, C, H, W) in [0, 1].
+        float32 (len(samples), T, C, H, W) in [0, 1], and their predicted standard deviations.
     """
-    found: dict[int, Tensor] = {}
-    ids = torch.tensor([clip])
-    count = max(samples) + 1
+    chosen = replace(futures, samples=len(samples))
+    ids = torch.tensor(samples)
     with exact(context.device):
-        for chunk in iter_rollouts(
-            model, context[None], futures.horizon, count, futures.seed, clip_ids=ids, memory=futures.memory
-        ):
-            for sample in {*samples} & {*range(chunk.samples.start, chunk.samples.stop)}:
-                found[sample] = chunk.frames[0, sample - chunk.samples.start]
-    return torch.stack([found[sample] for sample in samples])
+        chunks = _rollouts(model, context[None], torch.tensor([clip]), chosen, sample_ids=ids, stddev=True)
+        parts = [(chunk.frames[0], chunk.stddev[0]) for chunk in chunks if chunk.stddev is not None]
+    frames, stddev = (torch.cat(part) for part in zip(*parts, strict=True))
+    return frames, stddev
 
 
-def summarise(records: Iterable[Record]) -> dict[str, dict[str, Any]]:
-    """What the records of all clips say: metric, curve, and its numbers.
-
-    `mean` and `half` are the mean over clips and frames and the half-width of its 95 % interval (None for a single
-    clip); `frames` and `frames_half` the same frame by frame.
-    """
-    records = sorted(records, key=lambda record: record["clip"])
-    names = [name for name in METRICS if name in records[0]]
-    return {
-        name: {curve: _summary(torch.tensor([record[name][curve] for record in records])) for curve in CURVES}
-        for name in names
-    }
-
-
-def _summary(curves: Tensor) -> dict[str, Any]:
-    """Of the curves (B, T) of all clips."""
-    curves = curves.double()
-    frames, overall = Interval.over_clips(curves), Interval.over_clips(curves.mean(dim=1))
-    single = len(curves) == 1
-    return {
-        "mean": overall.mean.item(),
-        "half": None if single else overall.half.item(),
-        "frames": frames.mean.tolist(),
-        "frames_half": None if single else frames.half.tolist(),
-    }
-
-
-def table(summary: Mapping[str, Mapping[str, Any]], samples: int) -> str:
-    """The summary as text: a row for each metric, a column for each curve."""
-    rows = [["", *(title.format(samples=samples) for title in CURVES.values())]]
-    for name, curves in summary.items():
-        metric = METRICS[name]
-        unit = f" ({metric.unit})" if metric.unit else ""
-        row = [f"{metric.title}{unit} {'↑' if metric.higher_is_better else '↓'}"]
-        for curve in CURVES:
-            half = curves[curve]["half"]
-            interval = "" if half is None else f" ± {half:.{metric.digits}f}"
-            row.append(f"{curves[curve]['mean']:.{metric.digits}f}{interval}")
-        rows.append(row)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+def drawn_arrays(model: SVG, context: Tensor, clip: int, futures: Futures) -> dict[str, Any]:
+    """All futures of one clip, as `draw`: `futures` and `sigma`, float32 arrays (S, T, H, W, C)."""
+    drawn = draw(model, context, clip, futures, range(futures.samples))
+    return {name: x.movedim(2, -1).cpu().numpy() for name, x in zip(("futures", "sigma"), drawn, strict=True)}

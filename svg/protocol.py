@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from svg.bounds import Bounds
 from svg.checkpoint import MODEL
 from svg.config import EvalConfig
 from svg.evaluation import METRICS, SCORES, Futures, Score
@@ -21,8 +22,8 @@ from svg.metrics.fvd import CONVENTIONS, Convention, VideoFeatures, check_clips,
 from svg.metrics.i3d import LEAST_FRAMES
 from svg.metrics.weights import sha256
 
-NAMES = [*METRICS, "fvd"]
-"""The metrics that can be asked for."""
+NAMES = [*METRICS, "fvd", "likelihood", "calibration"]
+"""What can be asked for."""
 _DEFINITIONS = {
     "psnr": f"per channel from its MSE (at least {MSE_FLOOR:g}), range 1; mean over channels",
     "ssim": "per channel, Gaussian window 11x11, sigma 1.5, valid, K1 .01, K2 .03, range 1; mean over map and channels",
@@ -42,10 +43,20 @@ class Measures:
     """I3D, where FVD is measured."""
     convention: Convention | None = None
     """Of FVD."""
+    likelihood: bool = False
+    """Whether the likelihood of the true clips is bounded."""
+    calibration: bool = False
+    """Whether the calibration of rollouts is measured."""
+
+    @property
+    def rollouts(self) -> bool:
+        """Whether futures are drawn and scored."""
+        return bool(self.scores) or self.calibration
 
 
 def choose(names: Sequence[str], config: EvalConfig, futures: Futures, clips: int, device: torch.device) -> Measures:
-    """The metrics asked for; without names PSNR, SSIM, LPIPS if its weights are at hand, FVD if they are given.
+    """What was asked for; without names PSNR, SSIM, LPIPS if its weights are at hand, FVD if they are given, likelihood
+    and calibration.
 
     Raises:
         ValueError: an unknown name, or FVD of too few clips or of other videos than its convention's.
@@ -54,7 +65,7 @@ def choose(names: Sequence[str], config: EvalConfig, futures: Futures, clips: in
     for name in names:
         if name not in NAMES:
             raise ValueError(f"--metrics {name} is unknown: choose from {', '.join(NAMES)}")
-    wanted = names or ["psnr", "ssim", "lpips", *(["fvd"] if config.fvd_weights else [])]
+    wanted = names or ["psnr", "ssim", "lpips", *(["fvd"] if config.fvd_weights else []), "likelihood", "calibration"]
     scores: dict[str, Score] = {name: SCORES[name] for name in SCORES if name in wanted}
     status: dict[str, Any] = {}
     features = chosen = None
@@ -74,7 +85,8 @@ def choose(names: Sequence[str], config: EvalConfig, futures: Futures, clips: in
             if "lpips" in names or config.lpips_weights is not None:
                 raise
             status = {"missing": str(error)}
-    return Measures({name: scores[name] for name in METRICS if name in scores}, status, features, chosen)
+    ordered = {name: scores[name] for name in METRICS if name in scores}
+    return Measures(ordered, status, features, chosen, "likelihood" in wanted, "calibration" in wanted)
 
 
 def _convention(config: EvalConfig, futures: Futures) -> Convention:
@@ -90,12 +102,16 @@ def _convention(config: EvalConfig, futures: Futures) -> Convention:
     return chosen
 
 
-def describe(measures: Measures, futures: Futures, data: Mapping[str, Any], source: Path) -> dict[str, Any]:
+def describe(
+    measures: Measures, futures: Futures, data: Mapping[str, Any], source: Path, scale: str, calibrate: bool
+) -> dict[str, Any]:
     """All that the scores depend on, in words and digests.
 
     Args:
         data: the clip store's manifest.
         source: the model's folder.
+        scale: where the likelihood's scale is from.
+        calibrate: whether the calibration of rollouts is measured.
     """
     return {
         "context": futures.context,
@@ -105,6 +121,9 @@ def describe(measures: Measures, futures: Futures, data: Mapping[str, Any], sour
         "first_frame": 0,
         "predictions": "the likelihood's mean, clamped to [0, 1]",
         "best_of_n": "chosen per clip and metric, by the mean over the predicted frames",
+        "posterior": "one rollout whose latents come from the posterior of the true future",
+        "scale": scale,
+        "calibration": "PIT of the mixture over the futures" if calibrate else "not measured",
         "interval": "1.96 sd / sqrt(clips), sd with clips - 1",
         "metrics": {name: _DEFINITIONS[name] for name in measures.scores},
         "lpips": measures.lpips,
@@ -123,10 +142,16 @@ def scores_digest(protocol: Mapping[str, Any]) -> str:
 
 def features_digest(protocol: Mapping[str, Any], features: VideoFeatures, convention: Convention) -> str:
     """Of all that changes a clip's FVD features."""
-    names = ("context", "horizon", "seed", "data", "version")
+    names = ("context", "horizon", "seed", "data", "scale", "version")
     parts = {name: protocol[name] for name in names} | {"checkpoint": protocol["checkpoint"]["sha256"]}
     samples = convention.samples or protocol["samples"]
     return _digest({**parts, "i3d": features.sha256, **asdict(convention), "samples": samples})
+
+
+def bounds_digest(protocol: Mapping[str, Any], bounds: Bounds) -> str:
+    """Of all that changes a clip's likelihood."""
+    parts = {name: protocol[name] for name in ("data", "scale", "version")}
+    return _digest({**parts, "checkpoint": protocol["checkpoint"]["sha256"], **asdict(bounds)})
 
 
 def versions() -> dict[str, str]:

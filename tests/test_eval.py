@@ -20,7 +20,7 @@ from torch import Tensor
 import eval as program
 import svg
 from data.clips import ClipStore, ClipWriter
-from svg import checkpoint, cli
+from svg import checkpoint, cli, evaluator
 from svg.metrics.fvd import frechet_distance
 
 ROOT = Path(__file__).parents[1]
@@ -134,25 +134,25 @@ def test_chunks_do_not_change_the_result(folder: Path, tmp_path: Path, monkeypat
 def test_interrupted_it_goes_on_where_it_was(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = program.score_clips
+    whole = evaluator.score_clips
     scored: list[int] = []
 
-    def score_two(model, frames, clips, *rest):
+    def score_two(model, frames, clips, *rest, **options):
         if len(scored) == 2:
             raise KeyboardInterrupt
         scored.extend(clips.tolist())
-        return whole(model, frames, clips, *rest)
+        return whole(model, frames, clips, *rest, **options)
 
     line = ("--checkpoint", folder / "model", "--out", tmp_path)
-    monkeypatch.setattr(program, "score_clips", score_two)
+    monkeypatch.setattr(evaluator, "score_clips", score_two)
     assert run(monkeypatch, *line) == 130
     scored.clear()
 
-    def score_and_note(model, frames, clips, *rest):
+    def score_and_note(model, frames, clips, *rest, **options):
         scored.extend(clips.tolist())
-        return whole(model, frames, clips, *rest)
+        return whole(model, frames, clips, *rest, **options)
 
-    monkeypatch.setattr(program, "score_clips", score_and_note)
+    monkeypatch.setattr(evaluator, "score_clips", score_and_note)
     capsys.readouterr()
     assert run(monkeypatch, *line) == 0
     assert scored == [2, 3, 4] and "kept 2 of 5 clips" in capsys.readouterr().out

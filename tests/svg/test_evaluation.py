@@ -1,4 +1,4 @@
-"""Streamed scores equal those of all futures at once; summaries and tables say what they should."""
+"""Streamed scores equal those of all futures at once."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from svg.evaluation import (
     clip_features,
     draw,
     score_clips,
-    summarise,
-    table,
     unpack_features,
 )
 
@@ -57,6 +55,8 @@ def test_scores_are_those_of_all_futures_at_once(model: svg.SVG, frames: Tensor,
         assert [record["clip"] for record in records] == [7, 0, 3]
         assert [record[name]["sample"] for record in records] == best.tolist()
         wanted = {"best": scores[range(3), best], "mean": scores.mean(dim=1), "copy_last": copied}
+        posterior = model.reconstruct(frames, 2, seed=5, clip_ids=clips)
+        wanted["posterior"] = getattr(metrics, name)(posterior[:, 0], frames[:, 2:]).double()
         for curve, values in wanted.items():
             found = torch.tensor([record[name][curve] for record in records]).double()
             torch.testing.assert_close(found, values, atol=1e-5, rtol=1e-5)
@@ -85,8 +85,9 @@ def test_features_are_those_of_all_videos(model: svg.SVG, frames: Tensor, with_c
 def test_drawing_a_future_again_gives_the_same(model: svg.SVG, frames: Tensor) -> None:
     whole = model.rollout(frames[:1, :2], horizon=3, samples=4, seed=5, clip_ids=torch.tensor([9]))
     assert isinstance(whole, Tensor)
-    again = draw(model, frames[0, :2], 9, FUTURES, [3, 0, 1, 3])
+    again, stddev = draw(model, frames[0, :2], 9, FUTURES, [3, 0, 1, 3])
     torch.testing.assert_close(again, whole[0, [3, 0, 1, 3]], atol=1e-5, rtol=1e-5)
+    assert stddev.shape == again.shape and (stddev > 0).all()
 
 
 def test_predictions_that_are_no_numbers_are_refused(model: svg.SVG, frames: Tensor) -> None:
@@ -100,27 +101,3 @@ def test_predictions_that_are_no_numbers_are_refused(model: svg.SVG, frames: Ten
 
     with pytest.raises(ValueError, match="psnr of clip 8 is not finite"):
         score_clips(model, frames, torch.tensor([7, 8, 9]), FUTURES, {"psnr": score})
-
-
-def record(clip: int, value: float) -> dict:
-    curves = {"best": [value + 2, value], "mean": [value, value], "copy_last": [0.0, 0.0]}
-    return {"clip": clip, "psnr": {"sample": 0, **curves}, "lpips": {"sample": 1, **curves}}
-
-
-def test_summary_and_table() -> None:
-    summary = summarise([record(1, 3.0), record(0, 1.0)])
-    half = 1.96 * 2**0.5 / 2**0.5
-    best = summary["psnr"]["best"]
-    assert best["mean"] == 3.0 and best["half"] == pytest.approx(half)
-    assert best["frames"] == [4.0, 2.0] and best["frames_half"] == pytest.approx([half, half])
-    assert summary["psnr"]["copy_last"] == {"mean": 0.0, "half": 0.0, "frames": [0.0, 0.0], "frames_half": [0.0, 0.0]}
-    lines = table(summary, samples=100).splitlines()
-    assert all(title in lines[0] for title in ("best of 100", "mean sample", "copy last frame"))
-    assert lines[1].split() == ["PSNR", "(dB)", "↑", "3.00", "±", "1.96", "2.00", "±", "1.96", "0.00", "±", "0.00"]
-    assert lines[2].startswith("LPIPS ↓") and "3.0000 ± 1.9600" in lines[2]
-
-
-def test_a_single_clip_has_no_interval() -> None:
-    summary = summarise([record(0, 1.0)])
-    assert summary["psnr"]["best"]["half"] is None and summary["psnr"]["best"]["frames_half"] is None
-    assert "±" not in table(summary, samples=1)

@@ -1,0 +1,175 @@
+"""One model's evaluation on the clips of a store, by all processes together: scores, bounds, FVD, and clips to look
+at."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import PartialState
+from torch import Tensor
+from tqdm import tqdm
+
+from svg import protocol
+from svg.bounds import Bounds, clip_bounds, needs_refit, refit, summarise_bounds, why_undefined
+from svg.clipwise import Work, each_clip
+from svg.config import Config, EvalConfig
+from svg.evaluation import Futures, Record, clip_features, drawn_arrays, score_clips, unpack_features
+from svg.gallery import Shown, show
+from svg.journal import Journal
+from svg.metrics.fvd import FVD, fvd
+from svg.model import SVG
+from svg.summary import Entry, summarise, summarise_ensemble, summarise_rollouts
+
+Batches = Iterable[Mapping[str, Any]]
+
+
+class Clips(Protocol):
+    """What is needed of a clip store (data/clips.py)."""
+
+    folder: Path
+
+    @property
+    def lengths(self) -> Any: ...
+    @property
+    def fps(self) -> float: ...
+    @property
+    def manifest(self) -> Any: ...
+    def frames(self, clip: int, start: int = 0, length: int | None = None) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model, the clips it is evaluated on, and the processes that share them."""
+
+    name: str
+    model: SVG
+    config: Config
+    """Of its training."""
+    source: Path
+    """The folder of its weights."""
+    store: Clips
+    clips: list[int]
+    read: Callable[[Sequence[int], int, int], Batches]
+    """The first frames of some clips: (clips, frames, batch size) to batches."""
+    futures: Futures
+    out: Path
+    state: PartialState
+
+    def say(self, line: str) -> None:
+        """Prints a line, once."""
+        if self.state.is_main_process:
+            tqdm.write(line)
+
+    def freeze_scale(self, training: Callable[[Sequence[int]], Batches] | None, windows: int) -> str:
+        """Refits what training fitted to its own batches, over some training windows that the processes share.
+
+        Args:
+            training: numbers of windows to batches, where there are training clips.
+
+        Returns:
+            Where the scale is from, in words.
+        """
+        if not needs_refit(self.model):
+            return "of the model"
+        if training is None or not windows:
+            return "running average of training"
+        share = range(self.state.process_index, windows, self.state.num_processes)
+        bar = tqdm(training(share), desc="refit", unit="batch", disable=None if self.state.is_main_process else True)
+        batches = ({name: value.to(self.state.device) for name, value in batch.items()} for batch in bar)
+        refit(self.model, self.config, batches)
+        return f"refitted on {windows} training windows and frozen"
+
+    def measure(
+        self, measures: protocol.Measures, config: EvalConfig, scale: str, importance: int
+    ) -> tuple[Entry, list[Record]]:
+        """All that was asked for: what metrics.json holds, and the records of the clips' rollouts."""
+        stated = protocol.describe(
+            measures, self.futures, self.store.manifest, self.source, scale, measures.calibration
+        )
+        run = {"clips": len(self.clips), "device": self.state.device.type, "processes": self.state.num_processes}
+        entry: Entry = {"name": self.name, "protocol": stated, "run": run | protocol.versions()}
+        records = self.scores(measures, stated) if measures.rollouts else []
+        if records:
+            entry |= {"results": summarise(records), "ensemble": summarise_ensemble(records)}
+        if measures.calibration:
+            entry["calibration"] = summarise_rollouts(records)
+        if measures.likelihood:
+            entry["likelihood"] = self.likelihood(stated, importance)
+        if measures.features:
+            distance = self.distance(measures, stated)
+            entry["fvd"] = dataclasses.asdict(distance) | {"note": distance.note, "text": str(distance)}
+        return entry, records
+
+    def scores(self, measures: protocol.Measures, stated: Mapping[str, Any]) -> list[Record]:
+        """The records of all clips' futures: see `svg.evaluation.score_clips`."""
+
+        def work(frames: Tensor, clips: Tensor, advance: Callable[[int], object]) -> list[Record]:
+            return score_clips(
+                self.model, frames, clips, self.futures, measures.scores, advance, calibrate=measures.calibration
+            )
+
+        length = self.futures.context + self.futures.horizon
+        return self._each("clips", protocol.scores_digest(stated), "scores", work, length, self.futures.samples)
+
+    def likelihood(self, stated: Mapping[str, Any], importance: int) -> dict[str, Any]:
+        """The bounds of all clips, or why there is none."""
+        if reason := why_undefined(self.model):
+            return {"missing": reason}
+        full = int(min(self.store.lengths[clip] for clip in self.clips))
+        bounds = Bounds(tuple(sorted({min(self.config.data.frames, full), full})), self.futures.seed, importance)
+
+        def work(frames: Tensor, clips: Tensor, advance: Callable[[int], object]) -> list[Record]:
+            records = clip_bounds(self.model, frames, clips, bounds)
+            advance(len(records))
+            return records
+
+        records = self._each("bounds", protocol.bounds_digest(stated, bounds), "likelihood", work, full)
+        sigma = self.model.likelihood.sigma
+        size = self.model.config.size
+        return {
+            "name": self.model.likelihood.name,
+            "scale": stated["scale"],
+            "sigma": None if sigma is None else sigma.item(),
+            "training_length": self.config.data.frames,
+            "importance": importance,
+            **summarise_bounds(records, bounds, self.model.config.channels * size * size),
+        }
+
+    def distance(self, measures: protocol.Measures, stated: dict[str, Any]) -> FVD:
+        """The distance of the futures' I3D features from those of the true clips."""
+        extract, convention = measures.features, measures.convention
+        assert extract and convention
+        futures = dataclasses.replace(self.futures, samples=convention.samples or self.futures.samples)
+
+        def work(frames: Tensor, clips: Tensor, advance: Callable[[int], object]) -> list[Record]:
+            return clip_features(self.model, frames, clips, futures, extract, convention.with_context, advance)
+
+        digest, length = protocol.features_digest(stated, extract, convention), futures.context + futures.horizon
+        real, fake = unpack_features(self._each("features", digest, "FVD", work, length, futures.samples))
+        return fvd(real, fake, convention.frames(futures.context, futures.horizon), convention.name, extract.sha256)
+
+    def show(self, clip: int, samples: Sequence[int], captions: Sequence[str]) -> Shown:
+        """Some futures of a clip, and the truth."""
+        length = self.futures.context + self.futures.horizon
+        frames = torch.from_numpy(self.store.frames(clip, 0, length)).permute(0, 3, 1, 2).to(self.state.device)
+        return show(self.model, frames, clip, self.futures, samples, captions)
+
+    def rollouts(self, clip: int) -> dict[str, Any]:
+        """All futures of a clip as arrays: see `svg.exports.write_arrays`."""
+        n = self.futures.context
+        frames = self.store.frames(clip, 0, n + self.futures.horizon)
+        context = torch.from_numpy(frames[:n]).permute(0, 3, 1, 2).to(self.state.device)
+        return {"context": frames[:n], "truth": frames[n:]} | drawn_arrays(self.model, context, clip, self.futures)
+
+    def _each(self, name: str, digest: str, title: str, work: Work, length: int, samples: int = 1) -> list[Record]:
+        journal = Journal(self.out, digest, name)
+
+        def read(clips: Sequence[int], size: int) -> Batches:
+            return self.read(clips, length, size)
+
+        return each_clip(self.state, self.clips, read, journal, title, work, samples)

@@ -1,0 +1,83 @@
+"""A clip and its futures as files: videos, filmstrips, and arrays for other people's metrics.
+
+Shapes: S futures, P context frames, F predicted frames, C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from svg import video
+from svg.encode import FORMATS, import_av, write_panels
+from svg.files import replacing
+from svg.gallery import Shown, panels
+
+
+class Form(Protocol):
+    """How clips are written."""
+
+    @property
+    def formats(self) -> Sequence[str]: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def scale(self) -> int: ...
+    @property
+    def columns(self) -> int: ...
+    @property
+    def sigma(self) -> bool: ...
+    @property
+    def fps(self) -> float: ...
+
+
+def check(form: Form) -> None:
+    """Raises ValueError for what can't be written, before anything is computed."""
+    known = [*FORMATS, "npz"]
+    for name in form.formats:
+        if name not in known:
+            raise ValueError(f"--formats {name} is unknown: choose from {', '.join(known)}")
+    for option, value, least in (("scale", form.scale, 1), ("columns", form.columns, 0), ("samples", form.samples, 1)):
+        if value < least:
+            raise ValueError(f"--{option} is {value}, but it must be at least {least}")
+    if form.fps < 0:
+        raise ValueError(f"--fps is {form.fps:g}, but it must be positive, or 0 for the video's own")
+    if "mp4" in form.formats:
+        import_av()
+
+
+def write(stem: Path, shown: Shown, form: Form, fps: float) -> list[Path]:
+    """Writes context | truth | futures | map in each of the formats.
+
+    Args:
+        stem: the files' path without suffix.
+        fps: frames per second, where the form has none.
+
+    Returns:
+        The files.
+    """
+    formats = [name for name in form.formats if name in FORMATS]
+    found = panels(shown, sigma=form.sigma)
+    return write_panels(stem, found, formats, form.fps or fps, scale=form.scale, columns=form.columns)
+
+
+def write_gif(out: Path, shown: Shown, samples: int, fps: float) -> None:
+    """Writes gifs/clip_00000.gif: context | truth | best | so many samples."""
+    some = slice(0, samples + 1)
+    fewer = replace(shown, futures=shown.futures[some], captions=shown.captions[some], sigma=shown.sigma[some])
+    frames = video.grid(panels(fewer, sigma=False), scale=2)
+    video.write_gif(out / "gifs" / f"clip_{shown.clip:05d}.gif", frames, fps)
+
+
+def write_arrays(stem: Path, arrays: dict[str, Any], fps: float, seed: int) -> Path:
+    """Writes STEM.npz: uint8 `context` (P, H, W, C) and, where known, `truth` (F, H, W, C); float32 `futures` (S, F, H,
+    W, C) in [0, 1] and their predicted `sigma`; `fps` and `seed`."""
+    path = stem.with_name(stem.name + ".npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays, fps=np.float64(fps), seed=np.int64(seed))
+    return path
