@@ -35,7 +35,7 @@ def global_mean(values: Tensor, dim: tuple[int, ...] | None = None) -> Tensor:
     Its gradient, averaged over processes as DDP does, is that of the global mean; so is that of any function of it.
     """
     local = values.mean() if dim is None else values.mean(dim)
-    count = local.new_tensor(values.numel() / local.numel())
+    count = local.new_full((), values.numel() / local.numel())
     total, total_count = global_sum(local * count, count)
     return local + ((total / total_count).to(local) - local).detach()
 

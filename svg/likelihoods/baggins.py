@@ -40,7 +40,7 @@ class Baggins(Fitted):
         size: tuple[int, int] = (64, 64),
         tau: float = 0.2,
         eps: float = 1e-6,
-        decay: float = 0.99,
+        decay: float = 0.9,
         mean: str = "sigmoid",
     ) -> None:
         super().__init__(channels, size, mean, running_shape=(2,), start=1.0, decay=decay)
@@ -62,8 +62,8 @@ class Baggins(Fitted):
         """SSE + eps, and each frame's part of u: both (B, T)."""
         if latents is None or any(name not in latents for name in self.needs):
             raise ValueError(
-                "likelihood.name baggins needs a constant posterior variance: choose an objective that has one "
-                "(objective.name: bilbo) or another likelihood"
+                "likelihood.name is baggins, which measures the latents against a constant posterior variance: set "
+                "model.posterior constant, or choose another likelihood"
             )
         sse = (to_unit(target, params.dtype) - self._link(params)).square().sum((-3, -2, -1)) + self.eps
         offset, variance = latents["offset"].to(params.dtype), latents["variance"].to(params.dtype)

@@ -52,7 +52,8 @@ class CategoricalLevels(DiscreteDistribution):
 
     @cached_property
     def _log_norm(self) -> Tensor:
-        return _log_norm(self.logits)
+        with torch.enable_grad():  # whoever asks first
+            return _log_norm(self.logits)
 
 
 def _log_norm(logits: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class ContinuousBernoulliFrames(FrameDistribution):
 
     def cdf(self, x: Tensor) -> Tensor:
         """(e^(a x) - 1)/(e^a - 1)."""
-        x = x.clamp(0, 1).expand_as(self.logits)
+        x = x.clamp(0, 1)
         from_right = torch.where(self.logits > 0, 1 - x, x)
         size = self.logits.abs().clamp(min=1e-6)
         tail = torch.expm1(-size * from_right) / torch.expm1(-size)

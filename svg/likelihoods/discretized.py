@@ -11,13 +11,13 @@ from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid, softplus
 from torch.special import ndtr
 
 from svg.likelihoods.base import Likelihood
 from svg.likelihoods.discrete import DiscreteDistribution
 from svg.likelihoods.distribution import normal_like, uniform_like
-from svg.likelihoods.numerics import HALF_LOG_2PI, log1mexp, log_expm1_over, log_ndtr, smooth_floor
+from svg.likelihoods.numerics import HALF_LOG_2PI, log1mexp, log_ndtr, smooth_floor
 from svg.likelihoods.options import require_floor, require_positive
 from svg.noise import Noise
 
@@ -35,7 +35,7 @@ class DiscretizedLikelihood(Likelihood):
         size: tuple[int, int] = (64, 64),
         init: float = 1.0,
         floor: float | None = -6.0,
-        lr_scale: float = 10.0,
+        lr_scale: float = 30.0,
         mean: str = "sigmoid",
     ) -> None:
         super().__init__(channels, size, mean)
@@ -101,12 +101,10 @@ class LogisticLevels(DiscretizedLevels):
     """Bins of a logistic distribution."""
 
     def log_mass(self, levels: Tensor) -> Tensor:
-        """ln[sigmoid(upper) - sigmoid(lower)] = -softplus(-upper) - softplus(lower) + ln(1 - exp(lower - upper)),
-        exactly."""
+        """ln[sigmoid(upper) - sigmoid(lower)] = ln sigmoid(upper) + ln sigmoid(-lower) + ln(1 - exp(lower - upper))."""
         _, lower, upper = self._standardised(levels)
-        below, above = -softplus(-upper), -softplus(lower)  # ln P(X <= upper end), ln P(X > lower end)
-        width = -2 * HALF_BIN * torch.exp(-self.log_scale)
-        log_width = log_expm1_over(width) + math.log(2 * HALF_BIN) - self.log_scale
+        below, above = logsigmoid(upper), logsigmoid(-lower)  # ln P(X <= upper end), ln P(X > lower end)
+        log_width = torch.log(-torch.expm1(-2 * HALF_BIN * torch.exp(-self.log_scale)))
         return torch.where(levels == 0, below, torch.where(levels == 255, above, below + above + log_width))
 
     def _cdf(self, z: Tensor) -> Tensor:

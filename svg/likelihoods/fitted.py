@@ -66,7 +66,7 @@ class RunningMean(nn.Module):
             total, count = global_sum(*self._exact)
             if count == 0:
                 raise ValueError("refit saw no frames: call the objective on training data inside the block")
-            self.total.copy_(total / count)
+            self.total.copy_((total / count).to(self.total.dtype))
             self.weight.fill_(1)
         finally:
             self._exact = None
@@ -85,7 +85,7 @@ class RunningMean(nn.Module):
 
     def _sums(self, statistic: Tensor) -> tuple[Tensor, Tensor]:
         total = statistic.detach().sum(tuple(range(statistic.ndim - self.total.ndim)))
-        return total, total.new_tensor(statistic.numel() / total.numel())
+        return total, total.new_full((), statistic.numel() / total.numel())
 
 
 class Fitted(Likelihood):

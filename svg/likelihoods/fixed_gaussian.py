@@ -23,15 +23,18 @@ class FixedGaussian(Likelihood):
         mean: sigmoid or identity.
     """
 
+    log_sigma: Tensor
+
     def __init__(
         self, channels: int = 3, size: tuple[int, int] = (64, 64), sigma: float = 1.0, mean: str = "sigmoid"
     ) -> None:
         super().__init__(channels, size, mean)
-        self.log_sigma = math.log(require_positive("sigma", sigma))
+        log_sigma = torch.tensor(math.log(require_positive("sigma", sigma)))
+        self.register_buffer("log_sigma", log_sigma, persistent=False)
 
     @property
     def sigma(self) -> Tensor:
-        return torch.tensor(math.exp(self.log_sigma))
+        return self.log_sigma.exp()
 
     def _distribution(self, params: Tensor) -> Normal:
-        return Normal(self._link(params), params.new_tensor(self.log_sigma))
+        return Normal(self._link(params), self.log_sigma)

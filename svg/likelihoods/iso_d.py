@@ -26,7 +26,7 @@ class IsoD(FittedGaussian):
         channels: int = 3,
         size: tuple[int, int] = (64, 64),
         eps: float = 1e-6,
-        decay: float = 0.99,
+        decay: float = 0.9,
         mean: str = "sigmoid",
     ) -> None:
         super().__init__(channels, size, mean, decay=decay, eps=eps)

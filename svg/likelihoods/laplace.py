@@ -28,7 +28,7 @@ class Laplace(Fitted):
         channels: int = 3,
         size: tuple[int, int] = (64, 64),
         floor: float | None = -6.0,
-        decay: float = 0.99,
+        decay: float = 0.9,
         mean: str = "sigmoid",
     ) -> None:
         # Before training b is the mean of |r| of the uniform distribution on [0, 1] around 1/2.

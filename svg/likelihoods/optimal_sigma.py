@@ -27,7 +27,7 @@ class OptimalSigma(FittedGaussian):
         channels: int = 3,
         size: tuple[int, int] = (64, 64),
         floor: float | None = -6.0,
-        decay: float = 0.99,
+        decay: float = 0.9,
         mean: str = "sigmoid",
     ) -> None:
         super().__init__(channels, size, mean, decay=decay)

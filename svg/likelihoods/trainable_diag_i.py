@@ -31,7 +31,7 @@ class TrainableDiagI(Likelihood):
         size: tuple[int, int] = (64, 64),
         init: float = 1.0,
         floor: float | None = -6.0,
-        lr_scale: float = 10.0,
+        lr_scale: float = 30.0,
         mean: str = "sigmoid",
     ) -> None:
         super().__init__(channels, size, mean)

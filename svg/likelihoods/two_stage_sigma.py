@@ -46,7 +46,7 @@ class TwoStageSigma(Likelihood):
         shared_map: bool = False,
         init: float = 1.0,
         floor: float | None = -6.0,
-        lr_scale: float = 10.0,
+        lr_scale: float = 30.0,
         mean: str = "sigmoid",
     ) -> None:
         super().__init__(channels, size, mean)

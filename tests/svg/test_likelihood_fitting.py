@@ -40,7 +40,7 @@ def test_objective_is_ar_elbos_and_the_detached_scale_gives_its_gradient(name, s
     (attached,) = torch.autograd.grad(objective, params)
     loss = training_loss(likelihood, params, target).mean()
     (detached,) = torch.autograd.grad(loss, params)
-    assert float(loss) == pytest.approx(float(objective), rel=1e-12)
+    assert loss.item() == pytest.approx(objective.item(), rel=1e-12)
     assert torch.allclose(attached, detached, rtol=1e-9, atol=1e-12)
 
 
@@ -50,7 +50,7 @@ def test_orderings_of_the_ar_objectives_and_their_twins(seed, log_scale):
     params, target = batch(head("optimal_sigma"), seed=seed, dtype=DOUBLE)
 
     def mean_loss(name, params, **options):
-        return float(training_loss(head(name, **options), params, target).mean())
+        return training_loss(head(name, **options), params, target).mean().item()
 
     loss = {name: mean_loss(name, params, **({} if name == "optimal_sigma" else {"eps": 0.0})) for name in AR_ELBO}
     slack = 1e-9
@@ -87,7 +87,7 @@ def test_a_learned_scale_is_stationary_at_the_optimal_one():
     training_loss(shared, params, target).mean().backward()
     assert abs(float(shared.log_sigma.grad)) < 1e-4
     optimal = training_loss(head("optimal_sigma"), params, target).mean()
-    assert float(training_loss(shared, params, target).mean()) == pytest.approx(float(optimal), rel=1e-6)
+    assert training_loss(shared, params, target).mean().item() == pytest.approx(optimal.item(), rel=1e-6)
 
 
 def test_fixed_gaussian_is_a_weighted_squared_error():
@@ -290,17 +290,16 @@ def test_baggins_only_shifts_when_the_data_are_rescaled(scale):
 
 
 def test_a_replayed_trajectory_gives_the_learned_sigmas_losses(tmp_path):
-    shared = head("shared_sigma", lr_scale=1)
+    shared = head("shared_sigma")
     params, target = batch(shared)
-    optimizer = torch.optim.Adam(shared.parameters(), lr=0.1)
     losses, lines = [], []
     for step in range(20):
         loss = training_loss(shared, params, target, step)
         losses.append(loss.detach())
         lines.append(json.dumps({"step": step, "sigma": float(shared.sigma)}) + "\n")
-        optimizer.zero_grad()
-        loss.mean().backward()
-        optimizer.step()
+        (gradient,) = torch.autograd.grad(loss.mean(), shared.log_sigma)
+        with torch.no_grad():
+            shared.log_sigma -= 0.1 * gradient.sign()
     (tmp_path / "metrics.jsonl").write_text("".join([*lines, json.dumps({"step": 20, "bound": 1.0}) + "\n"]))
     replay = head("scheduled_sigma", schedule=str(tmp_path))
     for step, expected in enumerate(losses):
