@@ -147,7 +147,12 @@ class Display:
     def __init__(self, start: int, steps: int, shown: bool) -> None:
         self.steps, self.shown = steps, shown
         self._bar = tqdm(
-            total=steps, initial=start, unit="step", dynamic_ncols=True, disable=not (shown and sys.stderr.isatty())
+            total=steps,
+            initial=start,
+            unit="step",
+            dynamic_ncols=True,
+            bar_format="{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]",
+            disable=not (shown and sys.stderr.isatty()),
         )
         self._next_line = 0.0
 
