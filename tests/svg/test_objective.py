@@ -43,7 +43,8 @@ def gradients(loss: torch.Tensor, model: torch.nn.Module) -> dict[str, torch.Ten
 def assert_same_gradients(a: dict, b: dict, scale: float = 1.0) -> None:
     assert a.keys() == b.keys()
     for name in a:
-        torch.testing.assert_close(a[name], scale * b[name], rtol=1e-9, atol=1e-12, msg=name)
+        largest = a[name].abs().max().item()
+        torch.testing.assert_close(a[name], scale * b[name], rtol=1e-6, atol=1e-7 * largest, msg=name)
 
 
 def objective(model, name: str = "elbo", seed: int = 0, **config) -> Objective:
@@ -424,6 +425,22 @@ def test_every_defined_combination_trains(name, likelihood):
             loss, terms = ours.eval()(images(), INDEX)
         assert loss.isfinite() and all(term.shape == (6, 1) for term in terms.values())
     assert trained or likelihood == "baggins"
+
+
+@pytest.mark.parametrize("likelihood", ["optimal_sigma", "pixel_sigma", "baggins"])
+@pytest.mark.parametrize(
+    "model", [model for model in MODELS if model.name == "svg"], ids=lambda m: f"{m.prior}-{m.posterior}"
+)
+def test_every_defined_combination_trains_videos(model, likelihood):
+    for name in ("elbo", "bilbo"):
+        if why_undefined(model, name, likelihood):
+            continue
+        ours = objective(make(likelihood, prior=model.prior, posterior=model.posterior), name)
+        loss, _ = ours(clips(ours.model), INDEX[:3], 0)
+        loss.backward()
+        assert loss.isfinite()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in ours.model.parameters())
+        assert ours.model.eval().rollout(clips(ours.model)[:1, :2], 2).isfinite().all()
 
 
 def test_two_stages_are_in_the_weights():
