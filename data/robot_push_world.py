@@ -34,13 +34,13 @@ FINGER_X = 0.031
 
 _WORKSPACE = 0.175
 """Half the width of the square in which the middle of the palm is kept (m)."""
-_SPEED, _TURN, _LIFT_SPEED = (0.08, 0.2), (0.2, 0.5), 0.2
+_SPEED, _TURN, _LIFT_SPEED = (0.08, 0.2), (0.1, 0.3), 0.2
 """What is commanded: along the floor (m/s, from, to), about the wrist (rad/s, from, to), up and down (m/s)."""
 _HOLD = (4, 9)
 """An action is held for that many frames (from, to)."""
-_AIMED, _RAISED = 0.75, 0.03
+_AIMED, _RAISED = 0.75, 0.02
 """Probabilities that an action aims at an object, and that it raises the hand."""
-_YAW_RANGE = 0.35
+_YAW_RANGE = 0.15
 """How far the hand turns to either side (rad)."""
 _WARM_UP_FRAMES = 4
 _SUBSTEPS = 16

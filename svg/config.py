@@ -171,8 +171,8 @@ class TrainConfig:
     """Adam's moment decays."""
     adam_eps: float = 1e-8
     """Adam's epsilon."""
-    grad_clip: float = 100.0
-    """Largest gradient norm; 0 turns clipping off."""
+    grad_clip: float = 1e5
+    """Largest gradient norm; 0 turns clipping off. Losses sum over pixels: usual norms are 1e4 at 64 px."""
     ema: float = 0.0
     """Decay of the exponential moving average of the weights; 0 turns it off."""
     precision: Literal["no", "bf16", "fp16"] = "no"
