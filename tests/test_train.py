@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -74,11 +75,17 @@ def start(config: Path, out: Path, *options: str, launch: tuple[str, ...] = ()) 
     command = [*(launch or (sys.executable,)), "train.py", "--config", str(config), "--train.out", str(out), *options]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output = process.communicate(timeout=200)[0]
+    try:
+        output = process.communicate(timeout=400)[0]
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     return process.returncode, output
 
 
