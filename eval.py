@@ -51,7 +51,7 @@ from svg.objective import Objective
 from svg.plots import write_curves
 from svg.precision import exact
 from svg.publish import write_report
-from svg.summary import Entry, like_the_papers, likelihood_table, rollout_table
+from svg.summary import OWN, Entry, like_the_papers, likelihood_table, rollout_table
 from svg.vae import VAE
 
 SHOWN_SAMPLES = 3
@@ -155,7 +155,7 @@ def export(argv: Sequence[str]) -> None:
         wanted = choose(options.pick, options.count, run.clips, seed=options.eval.seed)
     some = dataclasses.replace(run, clips=wanted or run.clips)
     chosen = protocol.choose(["psnr"], options.eval, run.futures, len(some.clips), run.state.device)
-    stated = protocol.describe(chosen, run.futures, run.store.manifest, source, "of the model", False)
+    stated = protocol.describe(chosen, run.futures, run.store.manifest, source, OWN, False)
     records = {record["clip"]: record for record in some.scores(chosen, stated)}
     wanted = wanted or choose(options.pick, options.count, run.clips, list(records.values()))
 

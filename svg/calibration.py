@@ -111,6 +111,7 @@ class Ensemble:
         self.first, self.previous = torch.empty_like(truth), torch.empty_like(truth)
         self.total, self.squares, self.below, self.equal = (torch.zeros_like(truth) for _ in range(4))
         names = ("absolute", "absolute_pairs", "distance", "distance_pairs")
+        self.best = truth.new_full(truth.shape[:2], math.inf)  # squared error, of the future that has the least
         self.sums = {name: truth.new_zeros(truth.shape[:2]) for name in names}
 
     def update(self, clips: slice, futures: Tensor) -> None:
@@ -121,7 +122,9 @@ class Ensemble:
                 self.first[clips] = future
             else:
                 self._compare("_pairs", clips, future - self.previous[clips])
-            self._compare("", clips, future - truth)
+            squares = self._compare("", clips, future - truth)
+            better = squares.mean(1) < self.best[clips].mean(1)
+            self.best[clips] = torch.where(better[:, None], squares, self.best[clips])
             shifted = future - self.first[clips]  # sums of small differences lose nothing to rounding
             self.total[clips] += shifted
             self.squares[clips] += shifted.square()
@@ -130,9 +133,12 @@ class Ensemble:
             self.previous[clips] = future
             self.counts[clips] = [count + 1 for count in self.counts[clips]]
 
-    def _compare(self, name: str, clips: slice, difference: Tensor) -> None:
+    def _compare(self, name: str, clips: slice, difference: Tensor) -> Tensor:
+        """Adds up sizes of differences (b, T, C, H, W); gives their mean squares (b, T)."""
+        squares = difference.square().mean((-3, -2, -1))
         self.sums[f"absolute{name}"][clips] += difference.abs().mean((-3, -2, -1))
-        self.sums[f"distance{name}"][clips] += difference.square().sum((-3, -2, -1)).sqrt()
+        self.sums[f"distance{name}"][clips] += squares.sqrt()
+        return squares
 
     @property
     def count(self) -> int:
@@ -153,23 +159,23 @@ class Ensemble:
 
     def curves(self) -> dict[str, Tensor]:
         """Frame by frame, (B, T), in units of [0, 1]: `diversity`, the root mean square difference between two
-        futures; `spread`, their standard deviation; `mean_error`, the root mean square error of their mean; `crps`, the
-        mean over the values; `energy`, the score of the whole frame, divided by sqrt(C H W). What needs two futures is
-        left out for one."""
+        futures; `spread`, their standard deviation; `mean_error`, the root mean square error of their mean;
+        `best_error`, that of the best future of the clip; `crps`, the mean over the values; `energy`, the score of the
+        whole frame, divided by sqrt(C H W). What needs two futures is left out for one."""
         error = (self.mean - self.truth).square().mean((-3, -2, -1)).sqrt()
+        errors = {"mean_error": error, "best_error": self.best.sqrt()}
         if self.count < 2:
-            return {"mean_error": error}
+            return errors
         variance = self.variance.mean((-3, -2, -1))
         scores = {
             kind: self.sums[kind] / self.count - 0.5 * self.sums[f"{kind}_pairs"] / (self.count - 1)
             for kind in ("absolute", "distance")
         }
-        return {
+        return errors | {
             "diversity": (2 * variance).sqrt(),
             "spread": variance.sqrt(),
-            "mean_error": error,
             "crps": scores["absolute"],
-            "energy": scores["distance"] / math.sqrt(math.prod(self.truth.shape[2:])),
+            "energy": scores["distance"],
         }
 
     def rank(self, u: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from svg.gallery import Shown, show
 from svg.journal import Journal
 from svg.metrics.fvd import FVD, fvd
 from svg.model import SVG
-from svg.summary import Entry, summarise, summarise_ensemble, summarise_rollouts
+from svg.summary import OWN, Entry, summarise, summarise_ensemble, summarise_rollouts
 
 Batches = Iterable[Mapping[str, Any]]
 
@@ -75,14 +75,14 @@ class Evaluation:
             Where the scale is from, in words.
         """
         if not needs_refit(self.model):
-            return "of the model"
+            return OWN
         if training is None or not windows:
-            return "running average of training"
+            return "running average"
         share = range(self.state.process_index, windows, self.state.num_processes)
         bar = tqdm(training(share), desc="refit", unit="batch", disable=None if self.state.is_main_process else True)
         batches = ({name: value.to(self.state.device) for name, value in batch.items()} for batch in bar)
         refit(self.model, self.config, batches)
-        return f"refitted on {windows} training windows and frozen"
+        return f"frozen refit, {windows} training windows"
 
     def measure(
         self, measures: protocol.Measures, config: EvalConfig, scale: str, importance: int

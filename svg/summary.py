@@ -20,6 +20,9 @@ from svg.metrics import Interval
 
 Entry = dict[str, Any]
 
+OWN = "of the model"
+"""The scale of a likelihood that training didn't fit to the frames that it scored."""
+
 PAPERS: dict[str, dict[str, float]] = {
     "SV2P": {"psnr": 20.39, "ssim": 0.8169, "lpips": 0.0912, "fvd": 965},
     "SAVP": {"psnr": 18.44, "ssim": 0.7887, "lpips": 0.0634, "fvd": 152},
@@ -134,7 +137,7 @@ def likelihood_table(entries: Sequence[Entry]) -> Table:
         *(f"bits/dim, T = {length}" for length in lengths),
     ]
     header += [f"IWAE-{importance} bits/dim, T = {length}" for length in lengths] if importance else []
-    header += ["KL", "sigma", "scale"]
+    header += ["KL", "sigma"]
     rows = []
     for entry in measured:
         found = entry["likelihood"]
@@ -146,7 +149,8 @@ def likelihood_table(entries: Sequence[Entry]) -> Table:
         row += [_cell(values.get("bits_per_dim"), 4) for values in of]
         row += [_cell(values.get("iwae_bits_per_dim"), 4) for values in of] if importance else []
         sigma = found["sigma"]
-        row += [_cell(of[-1].get("kl"), 2), "a map" if sigma is None else f"{sigma:.4f}", found["scale"]]
+        shown = "a map" if sigma is None else f"{sigma:.4f}"
+        row += [_cell(of[-1].get("kl"), 2), shown if found["scale"] == OWN else f"{shown} ({found['scale']})"]
         rows.append(row)
     return Table(header, rows)
 

@@ -106,6 +106,8 @@ def test_ensemble_streams_what_all_futures_say() -> None:
     torch.testing.assert_close(curves["spread"], futures.var(dim=1).mean((-3, -2, -1)).sqrt())
     error = (futures.mean(1) - truth).square().mean((-3, -2, -1)).sqrt()
     torch.testing.assert_close(curves["mean_error"], error)
+    each = (futures - truth[:, None]).square().mean((-3, -2, -1))
+    torch.testing.assert_close(curves["best_error"], each[range(2), each.mean(-1).argmin(1)].sqrt())
     near = (futures[:, 1:] - futures[:, :-1]).abs().mean((1, -3, -2, -1))
     torch.testing.assert_close(curves["crps"], (futures - truth[:, None]).abs().mean((1, -3, -2, -1)) - 0.5 * near)
     whole = ensemble(futures, truth, [7]).curves()
@@ -131,7 +133,7 @@ def test_rank_is_uniform_exactly_if_the_truth_is_one_of_the_futures() -> None:
 
 def test_one_future_has_no_spread() -> None:
     truth = uniform(*SHAPE)
-    assert set(ensemble(truth[:, None] / 2, truth, [1]).curves()) == {"mean_error"}
+    assert set(ensemble(truth[:, None] / 2, truth, [1]).curves()) == {"mean_error", "best_error"}
 
 
 def test_transform_of_a_mixture() -> None:

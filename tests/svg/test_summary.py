@@ -62,5 +62,7 @@ def test_likelihood_table_gives_bounds_or_the_reason() -> None:
     found = {"lengths": lengths, "importance": 0, "sigma": 0.03, "scale": "of the model"}
     table = likelihood_table([entry("a", 1.0, likelihood=found), entry("b", 1.0, likelihood={"missing": "why"})])
     assert table.header[1:3] == ["nats/frame, T = 12", "bits/dim, T = 12"]
-    assert table.rows[0] == ["a", "4.0 ± 0.5", "4.0000 ± 0.5000", "4.00 ± 0.50", "0.0300", "of the model"]
+    assert table.rows[0] == ["a", "4.0 ± 0.5", "4.0000 ± 0.5000", "4.00 ± 0.50", "0.0300"]
     assert table.rows[1][1] == "not reported: why"
+    refitted = likelihood_table([entry("a", 1.0, likelihood={**found, "scale": "frozen refit"})])
+    assert refitted.rows[0][-1] == "0.0300 (frozen refit)"
