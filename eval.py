@@ -11,12 +11,13 @@ overridden. The same command again goes on where an interrupted one was. docs/ev
 first form writes, into RUN/eval or --out (runs/comparison for several checkpoints):
 
     metrics.json            what was measured, how, and the results
-    NAME.PROTOCOL.jsonl     what was measured of each clip (clips: scores, bounds: likelihood, features: of FVD)
+    NAME.PROTOCOL.jsonl     what was measured of each clip (clips: scores, bounds: likelihood, features: of FVD,
+                            frames: of FID)
     report.html             all of it to look at, with clips that play: one file, no network
     curves.png              the metrics over the predicted frames
     gifs/                   context | truth | best | samples of the first clips
 
-Of an image VAE it writes metrics.json with bounds, errors and diagnostics of the latents, the grids
+Of an image VAE it writes metrics.json with bounds, errors, FID and diagnostics of the latents, the grids
 reconstructions.png, samples.png and interpolations.png, and the plots latents.png and training.png.
 """
 
@@ -46,6 +47,7 @@ from svg.evaluation import METRICS, Futures, drawn_arrays
 from svg.evaluator import Batches, Evaluation
 from svg.files import replacing
 from svg.gallery import Shown, choose
+from svg.metrics.fid import ImageFeatures, check_images
 from svg.model import SVG
 from svg.objective import Objective
 from svg.plots import write_curves
@@ -131,8 +133,9 @@ def metrics(argv: Sequence[str]) -> None:
     if any("likelihood" in entry for entry in entries):
         run.say(f"{likelihood_table(entries)}\n")
     for entry in entries:
-        if "fvd" in entry:
-            run.say(f"{entry['name']}: {entry['fvd']['text']}" if len(runs) > 1 else entry["fvd"]["text"])
+        for name in ("fvd", "fid"):
+            if name in entry:
+                run.say(f"{entry['name']}: {entry[name]['text']}" if len(runs) > 1 else entry[name]["text"])
     run.say(f"means over clips, with 95 % intervals; to look at: {out / 'report.html'}")
 
 
@@ -201,7 +204,7 @@ def predict(argv: Sequence[str]) -> None:
             arrays = {"context": clip.frames[:context]} | ({"truth": clip.frames[context:]} if truth else {})
             arrays |= drawn_arrays(model, frames[:context], 0, futures)
             exports.write_arrays(stem, arrays, clip.fps, c.seed)
-        span = f"frames {clip.start + 1} to {clip.start + context} of {clip.total}"
+        span = f"frames {clip.start + 1} to {clip.start + context}"
         print(f"{options.video}: {span} given, {c.horizon} predicted, at {clip.fps:g} frames/s")
         print(f"{options.samples} futures are in {stem}.*")
 
@@ -329,6 +332,10 @@ def evaluate_images(options: MetricsOptions, source: Path) -> None:
     if c.clips > len(stores["test"]):
         raise ValueError(f"eval.clips is {c.clips}, but there are {len(stores['test'])} test images: 0 takes them all")
     counts = {"train": min(len(stores["train"]), TRAINING_IMAGES), "test": c.clips or len(stores["test"])}
+    inception = None
+    if c.fid_weights:
+        check_images(counts["test"])
+        inception = ImageFeatures(c.fid_weights, device)
 
     def batches(split: str) -> Iterator[dict[str, Any]]:
         for batch in first_frames(stores[split], range(counts[split]), 1, IMAGE_BATCH):
@@ -338,7 +345,7 @@ def evaluate_images(options: MetricsOptions, source: Path) -> None:
         if model.likelihood.fits_target or config.objective.name == "bilbo":
             image_evaluation.refit(objective, batches("train"))
         report, latents = image_evaluation.evaluate(
-            model, batches("train"), batches("test"), k=c.samples, seed=c.seed, wanted=samplers
+            model, batches("train"), batches("test"), k=c.samples, seed=c.seed, wanted=samplers, inception=inception
         )
         shown = next(batches("test"))["frames"]
         out = Path(options.out) if options.out else default_folder(name)
@@ -359,7 +366,7 @@ def evaluate_images(options: MetricsOptions, source: Path) -> None:
         "samplers": samplers,
         "checkpoint": {"name": name, "weights": source.name},
     }
-    results = {"protocol": stated, "run": protocol.versions(), "images": report.images, "latents": report.latents}
+    results = {"protocol": stated, "run": protocol.versions(), **image_evaluation.numbers(report)}
     write_json(out / "metrics.json", results)
     print(f"{name} on {counts['test']} images of {stores['test'].folder}\n")
     print(image_evaluation.table(report, c.samples))

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
 from svg.encode import import_av
 from svg.video import Frames
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+ANIMATIONS = {".webp", ".apng", ".png"}
+"""What FFmpeg can't read, or not as an animation."""
 DEFAULT_FPS = 10.0
 
 
@@ -33,7 +35,7 @@ class Clip:
     start: int
     """Number of the first one in the video."""
     total: int
-    """Frames that the video has."""
+    """Frames that were looked at: with `last`, all."""
 
 
 def read_clip(
@@ -65,7 +67,8 @@ def read_clip(
     path = Path(path)
     if not path.exists():
         raise ValueError(f"--video {path} does not exist")
-    fps, images = _folder(path) if path.is_dir() else _file(path)
+    read = _folder if path.is_dir() else _animation if path.suffix.lower() in ANIMATIONS else _file
+    fps, images = read(path)
     kept: list[Image.Image] = []
     total = 0
     if at == "first":
@@ -114,6 +117,19 @@ def _folder(path: Path) -> tuple[float, Iterator[Image.Image]]:
     return DEFAULT_FPS, images()
 
 
+def _animation(path: Path) -> tuple[float, Iterator[Image.Image]]:
+    try:
+        opened = Image.open(path)
+        durations = []
+        for frame in ImageSequence.Iterator(opened):
+            frame.load()
+            durations.append(frame.info.get("duration", 0))
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} can't be read as an animation: {error}") from None
+    fps = 1000 * len(durations) / sum(durations) if sum(durations) else DEFAULT_FPS
+    return fps, (frame.convert("RGB") for frame in ImageSequence.Iterator(opened))
+
+
 def _file(path: Path) -> tuple[float, Iterator[Image.Image]]:
     av = import_av()
     try:
@@ -154,7 +170,7 @@ def _fit(image: Image.Image, size: int, crop: str, path: Path) -> Frames:
         box = (left, top, left + wide, top + high)
         if not (wide and high and box[2] <= width and box[3] <= height):
             raise ValueError(f"--crop {crop} lies outside the {width}x{height} pixels of {path}")
-    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0))
+    return np.asarray(image.crop(box).resize((size, size), Image.Resampling.LANCZOS))
 
 
 def _channels(frames: Frames, channels: int, grey: bool, path: Path) -> Frames:

@@ -1,4 +1,4 @@
-"""Videos as files: GIF, MP4, animated WebP and PNG, and a still filmstrip, by their suffix.
+"""Videos as files: GIF, MP4, animated WebP and PNG, by their suffix.
 
 All last T / fps seconds. MP4 plays everywhere but is lossy; WebP and APNG keep every colour; GIF has 255.
 
@@ -7,7 +7,6 @@ Shapes: T frames, H W pixels, C channels (1 or 3); uint8.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,43 +16,10 @@ from PIL import Image
 
 from svg import video
 from svg.files import replacing
-from svg.video import Frames, Panel
+from svg.video import Frames
 
-FORMATS = {
-    "gif": ".gif",
-    "mp4": ".mp4",
-    "webp": ".webp",
-    "apng": ".apng",
-    "png": ".png",
-}
-"""Formats and their suffixes; png is a filmstrip."""
-
-
-def write_panels(
-    stem: Path, panels: Sequence[Panel], formats: Sequence[str], fps: float, *, scale: int = 2, columns: int = 0
-) -> list[Path]:
-    """Writes a grid of panels in several formats, and as a filmstrip in `png`.
-
-    Args:
-        stem: the files' path without suffix.
-        formats: names of `FORMATS`.
-        fps: frames per second.
-        scale: whole-number magnification.
-        columns: panels in a row; 0 puts all in one.
-
-    Returns:
-        The files.
-    """
-    written = []
-    frames = video.grid(panels, scale=scale, columns=columns or None) if {*formats} - {"png"} else None
-    for name in formats:
-        path = stem.with_name(stem.name + FORMATS[name])
-        if name == "png":
-            video.write_png(path, video.filmstrip(panels, scale=scale))
-        elif frames is not None:
-            write_video(path, frames, fps)
-        written.append(path)
-    return written
+VIDEOS = ("gif", "mp4", "webp", "apng")
+"""Formats, each its file's suffix."""
 
 
 def write_video(path: str | Path, frames: Frames, fps: float) -> None:

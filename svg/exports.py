@@ -13,9 +13,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from svg import video
-from svg.encode import FORMATS, import_av, write_panels
+from svg.encode import VIDEOS, import_av, write_video
 from svg.files import replacing
 from svg.gallery import Shown, panels
+
+FORMATS = (*VIDEOS, "png", "npz")
+"""Videos, a filmstrip, and arrays."""
+STRIP = 14
+"""Frames of a filmstrip, at most."""
 
 
 class Form(Protocol):
@@ -37,10 +42,9 @@ class Form(Protocol):
 
 def check(form: Form) -> None:
     """Raises ValueError for what can't be written, before anything is computed."""
-    known = [*FORMATS, "npz"]
     for name in form.formats:
-        if name not in known:
-            raise ValueError(f"--formats {name} is unknown: choose from {', '.join(known)}")
+        if name not in FORMATS:
+            raise ValueError(f"--formats {name} is unknown: choose from {', '.join(FORMATS)}")
     for option, value, least in (("scale", form.scale, 1), ("columns", form.columns, 0), ("samples", form.samples, 1)):
         if value < least:
             raise ValueError(f"--{option} is {value}, but it must be at least {least}")
@@ -51,7 +55,8 @@ def check(form: Form) -> None:
 
 
 def write(stem: Path, shown: Shown, form: Form, fps: float) -> list[Path]:
-    """Writes context | truth | futures | map in each of the formats.
+    """Writes context | truth | futures | map in each of the formats but npz; a filmstrip leaves the resting context
+    out.
 
     Args:
         stem: the files' path without suffix.
@@ -60,9 +65,21 @@ def write(stem: Path, shown: Shown, form: Form, fps: float) -> list[Path]:
     Returns:
         The files.
     """
-    formats = [name for name in form.formats if name in FORMATS]
-    found = panels(shown, sigma=form.sigma)
-    return write_panels(stem, found, formats, form.fps or fps, scale=form.scale, columns=form.columns)
+    found, written = panels(shown, sigma=form.sigma), []
+    videos = [name for name in form.formats if name in VIDEOS]
+    frames = video.grid(found, scale=form.scale, columns=form.columns or None) if videos else None
+    for name in form.formats:
+        path = stem.with_name(f"{stem.name}.{name}")
+        if name == "png":
+            length = len(found[0].frames)
+            times = sorted({round(t) for t in np.linspace(0, length - 1, min(length, STRIP))})
+            video.write_png(path, video.filmstrip(found[1:], scale=form.scale, times=times))
+        elif frames is not None and name in VIDEOS:
+            write_video(path, frames, form.fps or fps)
+        else:
+            continue
+        written.append(path)
+    return written
 
 
 def write_gif(out: Path, shown: Shown, samples: int, fps: float) -> None:

@@ -120,6 +120,12 @@ def heat(values: Map, largest: float) -> Frames:
     return (255 * matplotlib.colormaps[_COLOURS](scaled)[..., :3]).round().astype(np.uint8)
 
 
+def veil(values: Map, largest: float) -> Frames:
+    """The same colours to lay over frames, clear where the value is 0: uint8 (..., H, W, 4)."""
+    opacity = np.sqrt(np.clip(values / max(largest, 1e-6), 0, 1))[..., None]
+    return np.concatenate((heat(values, largest), (255 * opacity).round().astype(np.uint8)), axis=-1)
+
+
 def _pictures(x: Tensor) -> Frames:
     """Frames (..., C, H, W), uint8 or float in [0, 1], to uint8 (..., H, W, C) arrays."""
     x = x if x.dtype == torch.uint8 else (255 * x).round().to(torch.uint8)

@@ -11,7 +11,7 @@ import numpy as np
 from svg import report
 from svg.calibration import BINS
 from svg.evaluation import CURVES, METRICS
-from svg.gallery import Shown, heat
+from svg.gallery import Shown, veil
 from svg.report import Chart, Futures, Page, Scene, Section, Series
 from svg.summary import Entry, like_the_papers, likelihood_table, rollout_table
 
@@ -271,8 +271,8 @@ def _scene(shown: Sequence[Shown], names: Sequence[str]) -> Scene:
     spread = max(float(one.spread.max()) for one in shown)
     futures = []
     for name, one in zip(names, shown, strict=True):
-        maps = {"predicted sigma": [heat(values, sigma) for values in one.sigma]} if one.has_map else {}
+        maps = {"predicted sigma": [veil(values, sigma) for values in one.sigma]} if one.has_map else {}
         if len(one.futures) > 1:
-            maps["spread of the futures"] = [heat(one.spread, spread)]
+            maps["spread of the futures"] = [veil(one.spread, spread)]
         futures.append(Futures(name, one.captions, list(one.futures), maps))
     return Scene(f"clip {first.clip}", first.context, first.truth, futures)

@@ -21,6 +21,7 @@ import eval as program
 import svg
 from data.clips import ClipStore, ClipWriter
 from svg import checkpoint, cli, evaluator
+from svg.encode import write_video
 from svg.metrics.fvd import frechet_distance
 
 ROOT = Path(__file__).parents[1]
@@ -233,6 +234,99 @@ def test_fvd(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     }
     for message, changes in refused.items():
         assert run(monkeypatch, *line, *changes.split()) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_several_checkpoints_share_a_table(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(1)
+    config = svg.load_config(folder / "model")
+    other = svg.config_from_dict({**config.to_dict(), "likelihood": {"name": "bernoulli"}})
+    checkpoint.write_model(tmp_path / "other", other.to_dict(), svg.build(other).state_dict())
+    line = ["--checkpoint", folder / "model", tmp_path / "other", "--out", tmp_path / "out", "--refit", "2"]
+    assert run(monkeypatch, *line, "--metrics", "psnr", "likelihood", "--iwae", "2") == 0
+    said = capsys.readouterr().out
+    for row in ("model, best of 3", "other, posterior", "copy last frame", "IWAE-2 bits/dim, T = 6"):
+        assert said.count(row) == 1, row
+    assert "other   not reported: bernoulli is a density of binary frames only" in said
+    models = json.loads((tmp_path / "out" / "metrics.json").read_text())["models"]
+    assert [entry["name"] for entry in models] == ["model", "other"]
+    likelihood = models[0]["likelihood"]
+    assert likelihood["scale"] == "running average" and list(likelihood["lengths"]) == ["6"]
+    assert "missing" in models[1]["likelihood"]
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert report.count("not reported") == 1 and "model, other" in report
+
+
+def test_a_fitted_sigma_is_refitted_on_training_clips(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split in ("train", "test"):
+        rng = np.random.default_rng(2)
+        with ClipWriter(
+            tmp_path / "data" / split, frame_shape=(64, 64, 3), fps=7, source="noise", split=split
+        ) as writer:
+            for _ in range(3):
+                writer.append(rng.integers(0, 256, (12, 64, 64, 3), dtype=np.uint8))
+    line = ["--checkpoint", folder / "model", "--data.path", tmp_path / "data", "--metrics", "likelihood"]
+    assert run(monkeypatch, *line, "--out", tmp_path / "out", "--refit", "3") == 0
+    entry = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    found = entry["likelihood"]
+    assert found["scale"] == entry["protocol"]["scale"] == "frozen refit, 3 training windows"
+    assert 0.2 < found["sigma"] < 0.7 and found["sigma"] != pytest.approx((1 / 12) ** 0.5, abs=1e-4)  # not the start
+    assert "results" not in entry and (tmp_path / "out" / "report.html").exists()
+
+
+def test_exports_need_no_metrics_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["export", "--checkpoint", folder / "model", "--out", tmp_path]
+    formats = ["--formats", "gif", "mp4", "webp", "apng", "png", "npz"]
+    assert run(monkeypatch, *line, "--clips", "3", "--samples", "1", *formats) == 0
+    names = {path.name for path in tmp_path.iterdir() if path.suffix != ".jsonl"}
+    assert names == {f"clip_00003.{suffix}" for suffix in ("gif", "mp4", "webp", "apng", "png", "npz")}
+    with np.load(tmp_path / "clip_00003.npz", allow_pickle=False) as arrays:
+        futures = torch.from_numpy(arrays["futures"]).permute(0, 1, 4, 2, 3)
+        assert arrays["fps"] == 7 and arrays["truth"].shape == (HORIZON, 64, 64, 3)
+        context = torch.from_numpy(arrays["context"]).permute(0, 3, 1, 2)
+    model = svg.load(folder / "model")
+    assert isinstance(model, svg.SVG)
+    again = model.rollout(context[None], HORIZON, SAMPLES, seed=0, clip_ids=torch.tensor([3]))
+    torch.testing.assert_close(futures, again[0], atol=1e-5, rtol=1e-5)
+    for rule in ("best", "worst", "diverse", "random"):
+        assert run(monkeypatch, *line, "--pick", rule, "--count", "1", "--formats", "png") == 0
+    assert len(list(tmp_path.glob("clip_*.png"))) >= 2
+    capsys.readouterr()
+    for wrong, message in {
+        "--formats avi": "--formats avi is unknown: choose from gif",
+        "--clips 9": "--clips 9 is not among the clips 0 to 4",
+        "--scale 0": "--scale is 0, but it must be at least 1",
+        "--pick nice": "pick is 'nice'",
+    }.items():
+        assert run(monkeypatch, *line, *wrong.split()) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_own_videos(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(3)
+    write_video(tmp_path / "mine.mp4", rng.integers(0, 256, (9, 80, 100, 3), dtype=np.uint8), 12)
+    line = ["predict", "--checkpoint", folder / "model", "--video", tmp_path / "mine.mp4", "--out", tmp_path / "out"]
+    assert run(monkeypatch, *line, "--samples", "2", "--formats", "gif", "npz") == 0
+    assert "frames 1 to 2 given, 4 predicted, at 12 frames/s" in capsys.readouterr().out
+    with np.load(tmp_path / "out" / "mine.npz", allow_pickle=False) as arrays:
+        assert arrays["futures"].shape == (2, HORIZON, 64, 64, 3) and "truth" in arrays
+    assert run(monkeypatch, *line, "--at", "last", "--eval.context", "3", "--formats", "npz") == 0
+    assert "frames 7 to 9 given" in capsys.readouterr().out
+    with np.load(tmp_path / "out" / "mine.npz", allow_pickle=False) as arrays:
+        assert arrays["context"].shape == (3, 64, 64, 3) and "truth" not in arrays
+    for wrong, message in {
+        "--eval.context 10": "has 9 frames, but 10",
+        "--eval.context 1": "at least 2 frames",
+    }.items():
+        assert run(monkeypatch, *line, *wrong.split()) == 2
         assert message in capsys.readouterr().err
 
 

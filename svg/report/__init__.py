@@ -86,7 +86,7 @@ class Futures:
     videos: list[Frames]
     """(F, H, W, C) each."""
     maps: dict[str, list[Frames]]
-    """Overlays by name, coloured: one video (F, H, W, 3) for each future, or one for all."""
+    """Overlays by name, coloured and transparent: one video (F, H, W, 4) for each future, or one for all."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ function drawFuture(canvas, scene, model, sample, frame) {
   if (t < 0) return paint(canvas, scene.truth, frame, scene.size);
   paint(canvas, model.videos[sample], t, scene.size);
   const map = model.maps[state.overlay];
-  if (map) paint(canvas, map[Math.min(sample, map.length - 1)], t, scene.size, 0.72);
+  if (map) paint(canvas, map[Math.min(sample, map.length - 1)], t, scene.size, 0.85);
 }
 
 function addScene(scene) {
