@@ -32,6 +32,10 @@ Watch = Callable[[slice, slice, int, FrameDistribution], None]
 """Told of each predicted frame: the chunk's clips and samples, t = 0, 1, ... of the horizon, and the distribution
 (N, 1, C, H, W)."""
 
+Latents = Callable[[Noise], Tensor]
+"""Draws of z, (N, T, Z), as a function of the noise of futures and frames (N, T): `draw` of a sampler in
+svg/samplers.py."""
+
 
 @dataclass
 class Chunk:
@@ -104,8 +108,8 @@ def _per_sample(x: Tensor, samples: int) -> Tensor:
 class _Futures:
     """The state of N = b * s futures, advanced frame by frame."""
 
-    def __init__(self, model: SVG, context: _Context, noise: Noise, samples: int, horizon: int) -> None:
-        self.model, self.context, self.samples = model, context, samples
+    def __init__(self, model: SVG, context: _Context, noise: Noise, samples: int, latents: Latents | None) -> None:
+        self.model, self.context, self.samples, self.latents = model, context, samples, latents
         self.n_past = context.before.shape[1] + 1
         self.pixel_noise = noise.child(PIXEL)
         self.halves, self.repeats = context.halves, (samples,)
@@ -117,7 +121,8 @@ class _Futures:
             self.prior_state = (hidden.contiguous(), cell.contiguous())
         if model.latent_size:
             # Row t of the noise belongs to frame t + 1, whether it is a context frame or a predicted one.
-            self.eps = noise.child(LATENT).normal(model.latent_size)  # N T-1 Z
+            self.latent_noise = noise.child(LATENT)
+            self.eps = self.latent_noise.normal(model.latent_size)  # N T-1 Z
             self.posterior_z = self.eps[:, :0]
             if context.posterior is not None:
                 mean, stddev = (_per_sample(x, samples) for x in context.posterior)
@@ -129,9 +134,12 @@ class _Futures:
             self.predictor_state = model.predictor(inputs)[1]
 
     def _latent(self, t: int) -> Tensor:
-        """z (N, 1, Z) of frame t (counted from 0): the posterior's where it has seen frame t, else the prior's."""
+        """z (N, 1, Z) of frame t (counted from 0): the posterior's where it has seen frame t, else the prior's, or what
+        is drawn instead of it."""
         if t - 1 < self.posterior_z.shape[1]:
             return self.posterior_z[:, t - 1 : t]
+        if self.latents:
+            return self.latents(self.latent_noise[:, t - 1 : t]).to(self.eps)
         prior, self.prior_state = self.model.prior_of(self.h[:, None], self.prior_state)
         return prior.sample(self.eps[:, t - 1 : t])
 
@@ -174,6 +182,7 @@ def iter_rollouts(
     batch_statistics: bool = False,
     memory: float = 2.0,
     watch: Watch | None = None,
+    latents: Latents | None = None,
 ) -> Iterator[Chunk]:
     """Possible futures in chunks, clip-major, each within a memory budget.
 
@@ -191,11 +200,14 @@ def iter_rollouts(
         batch_statistics: BatchNorm by the batch at hand, as the published script (see `evaluating`).
         memory: budget in GiB.
         watch: sees every predicted distribution, for what can't be told from its mean and stddev.
+        latents: draws the latents instead of a fixed prior (likelihoods.md, section D).
 
     Raises:
         ValueError: `sample_ids` of another number than `samples`; a context of the wrong shape, or shorter than the
-            model's n_past.
+            model's n_past; `latents` of a model without a fixed prior.
     """
+    if latents:
+        require_fixed_prior(model)
     model.check_frames(context, model.config.n_past)
     n_past = context.shape[1] if n_past is None else n_past
     model.check_frames(context[:, :n_past], model.config.n_past)
@@ -228,23 +240,32 @@ def iter_rollouts(
             with evaluating(model, batch_statistics):
                 see = watch and partial(watch, some_clips, some_samples)
                 frames, deviations = _predict(
-                    model, known, noise, some_samples.stop - some_samples.start, horizon, stddev, draw, see
+                    _Futures(model, known, noise, some_samples.stop - some_samples.start, latents),
+                    horizon,
+                    stddev,
+                    draw,
+                    see,
                 )
             yield Chunk(some_clips, some_samples, frames, deviations)
 
 
+def require_fixed_prior(model: SVG) -> None:
+    """Raises ValueError where latents aren't independent of the frames before, or where there are none."""
+    if model.learns_prior or not model.latent_size:
+        raise ValueError(
+            f"latents can be drawn from elsewhere only in place of a fixed prior, but model.prior is "
+            f"{model.config.prior}: train with --model.prior fixed"
+        )
+
+
 def _predict(
-    model: SVG,
-    context: _Context,
-    noise: Noise,
-    samples: int,
+    futures: _Futures,
     horizon: int,
     stddev: bool,
     draw: bool,
     see: Callable[[int, FrameDistribution], None] | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Frames (and standard deviations) (b, s, horizon, C, H, W) of one chunk."""
-    futures = _Futures(model, context, noise, samples, horizon)
     frames, deviations = [], []
     for t in range(futures.n_past, futures.n_past + horizon):
         distribution = futures.step(t)
@@ -259,7 +280,7 @@ def _predict(
             futures.observe(frame)
 
     def stack(parts: list[Tensor]) -> Tensor:
-        return rearrange(torch.cat(parts, dim=1), "(b s) t c h w -> b s t c h w", s=samples)
+        return rearrange(torch.cat(parts, dim=1), "(b s) t c h w -> b s t c h w", s=futures.samples)
 
     return stack(frames), stack(deviations) if stddev else None
 

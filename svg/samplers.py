@@ -4,46 +4,62 @@
     sampler = build("gmm", model, latents, seed=0, components=10)
     images = model.images(sampler.sample(64, seed=0)[:, None])
 
-N training images, n samples, Z latent; the aggregate posterior is q(z) = E_x q(z | x) over the training images.
+For a video model of fixed prior (SVG-FP) a sampler is fitted to the posteriors of training clips and draws the latents
+of predicted frames:
+
+    futures = model.rollout(context, horizon=28, samples=10, latents=sampler.draw)
+
+N training images (or frames), n samples, Z latent; the aggregate posterior is q(z) = E_x q(z | x) over the training
+images.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from svg.model import SVG
 from svg.noise import Noise
 from svg.recurrent import Gaussian
-from svg.rollout import evaluating
+from svg.rollout import evaluating, require_fixed_prior
 from svg.vae import VAE
 
 DRAWS, AGGREGATE, RESAMPLED = 5, 6, 7  # noise streams
 
 
-class Sampler(Protocol):
+class Sampler(ABC):
     """A distribution of latents."""
 
+    @abstractmethod
+    def draw(self, noise: Noise) -> Tensor:
+        """A latent for each entry of the noise's index (N...): float32 (N..., Z), a pure function of that noise."""
+
     def sample(self, n: int, seed: int = 0) -> Tensor:
-        """Latents, float32 (n, Z)."""
+        """Latents, float32 (n, Z), on the CPU; latent i is a pure function of (seed, i)."""
+        return self.draw(Noise(seed, (torch.arange(n),), DRAWS))
 
 
-def collect(model: VAE, batches: Iterable[Tensor]) -> Gaussian:
-    """The posteriors of all images of the batches, frames (B, T, C, H, W): (N, Z), on the CPU.
+def collect(model: VAE | SVG, batches: Iterable[Tensor]) -> Gaussian:
+    """The posteriors of all frames that the model explains, of batches (B, T, C, H, W): (N, Z), on the CPU.
 
     Those of a deterministic model have variance 0.
     """
-    device = model.mean.weight.device
+    device = next(model.parameters()).device
+    means, logvars = [], []
     with evaluating(model):
-        parts = [model.encode(frames.to(device)) for frames in batches]
-        means = [part.mean.flatten(0, 1).detach().cpu().float() for part in parts]
-        logvars = [part.logvar.flatten(0, 1).detach().cpu().float() for part in parts]
+        for frames in batches:
+            posterior = model.infer(frames.to(device)).posterior
+            assert posterior is not None
+            means.append(posterior.mean.flatten(0, 1).cpu().float())
+            logvars.append(posterior.logvar.flatten(0, 1).cpu().float())
     return Gaussian(torch.cat(means), torch.cat(logvars))
 
 
@@ -56,27 +72,29 @@ def draw(latents: Gaussian, n: int, seed: int) -> Tensor:
     )
 
 
-class Prior:
+class Prior(Sampler):
     """The model's own prior: N(0, I), or N(0, S^2) where BILBO fitted it."""
 
-    def __init__(self, model: VAE, latents: Gaussian, seed: int = 0) -> None:
+    def __init__(self, model: VAE | SVG, latents: Gaussian, seed: int = 0) -> None:
         with torch.no_grad():
-            prior = model.prior
-        self.law = Gaussian(prior.mean[0].detach().cpu().float(), prior.logvar[0].detach().cpu().float())
+            anywhere = torch.zeros(1, 1, model.config.g_dim, device=next(model.parameters()).device)
+            prior = model.prior if isinstance(model, VAE) else model.prior_of(anywhere)[0]
+        self.law = Gaussian(prior.mean[0, 0].cpu().float(), prior.logvar[0, 0].cpu().float())
 
-    def sample(self, n: int, seed: int = 0) -> Tensor:
-        return self.law.sample(Noise(seed, (torch.arange(n),), DRAWS).normal(self.law.mean.shape[-1]))
+    def draw(self, noise: Noise) -> Tensor:
+        normal = noise.normal(len(self.law.mean))
+        return Gaussian(self.law.mean.to(normal), self.law.logvar.to(normal)).sample(normal)
 
 
 class FloatingPrior(Prior):
     """N(0, S^2), S^2 = E[Sigma + mu^2] over the training images (Fyffe, equation 4; the diagonal of it)."""
 
-    def __init__(self, model: VAE, latents: Gaussian, seed: int = 0) -> None:
-        variance = (latents.logvar.exp() + latents.mean.square()).mean(0, keepdim=True)
+    def __init__(self, model: VAE | SVG, latents: Gaussian, seed: int = 0) -> None:
+        variance = (latents.logvar.exp() + latents.mean.square()).mean(0)
         self.law = Gaussian(torch.zeros_like(variance), variance.log())
 
 
-class GaussianMixture:
+class GaussianMixture(Sampler):
     """A Gaussian mixture of full covariances fitted to draws of the aggregate posterior, by scikit-learn.
 
     Lin et al. take 32 components for MNIST and 500 for CelebA on 50,000 draws, AR-ELBO 10 and 100.
@@ -86,26 +104,30 @@ class GaussianMixture:
         draws: of the aggregate posterior.
     """
 
-    def __init__(self, model: VAE, latents: Gaussian, seed: int = 0, components: int = 10, draws: int = 50_000) -> None:
+    def __init__(
+        self, model: VAE | SVG, latents: Gaussian, seed: int = 0, components: int = 10, draws: int = 50_000
+    ) -> None:
         from sklearn import mixture
 
         points = draw(latents, draws, seed).double().numpy()
         self.mixture = mixture.GaussianMixture(components, covariance_type="full", random_state=seed, reg_covar=1e-6)
         self.mixture.fit(points)
+        self.means = torch.from_numpy(self.mixture.means_).float()
+        self.factors = torch.from_numpy(np.linalg.cholesky(self.mixture.covariances_)).float()
+        self.thresholds = torch.from_numpy(np.cumsum(self.mixture.weights_)[:-1]).float()
 
-    def sample(self, n: int, seed: int = 0) -> Tensor:
-        random = np.random.default_rng(seed)
-        parts = random.choice(self.mixture.n_components, n, p=self.mixture.weights_ / self.mixture.weights_.sum())
-        noise = random.standard_normal((n, self.mixture.means_.shape[1]))
-        factors = np.linalg.cholesky(self.mixture.covariances_)[parts]
-        return torch.from_numpy(self.mixture.means_[parts] + np.einsum("nij,nj->ni", factors, noise)).float()
+    def draw(self, noise: Noise) -> Tensor:
+        normal = noise.normal(self.means.shape[1])
+        parts = torch.bucketize(noise.child(0).uniform(), self.thresholds.to(normal.device))
+        means, factors = self.means.to(normal)[parts], self.factors.to(normal)[parts]
+        return means + torch.einsum("...ij,...j->...i", factors, normal)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """The log density of z (n, Z): float64 (n,)."""
         return torch.from_numpy(self.mixture.score_samples(z.double().numpy()))
 
 
-class SecondStage(nn.Module):
+class SecondStage(nn.Module, Sampler):
     """A second VAE, of the latents of the first one (Dai & Wipf 2019).
 
     Encoder and decoder are three layers of 1024 ReLUs, whose last one sees the input again; the observation model is
@@ -119,7 +141,7 @@ class SecondStage(nn.Module):
 
     def __init__(
         self,
-        model: VAE,
+        model: VAE | SVG,
         latents: Gaussian,
         seed: int = 0,
         epochs: int = 800,
@@ -135,7 +157,7 @@ class SecondStage(nn.Module):
             self.mean, self.logvar = nn.Linear(width + size, size), nn.Linear(width + size, size)
             self.output = nn.Linear(width + size, size)
         self.log_gamma = nn.Parameter(torch.zeros(()))
-        self.to(model.mean.weight.device)
+        self.to(next(model.parameters()).device)
         self._fit(latents, seed, epochs, batch_size, lr)
 
     def loss(self, z: Tensor, noise: Tensor) -> Tensor:
@@ -163,11 +185,11 @@ class SecondStage(nn.Module):
             halved.step()
 
     @torch.no_grad()
-    def sample(self, n: int, seed: int = 0) -> Tensor:
-        noise = Noise(seed, (torch.arange(n),), DRAWS)
+    def draw(self, noise: Noise) -> Tensor:
         size, device = self.output.out_features, self.log_gamma.device
         zhat = self.output(self.decoder(noise.normal(size).to(device)))
-        return (zhat + self.log_gamma.exp() * noise.child(0).normal(size).to(device)).cpu()
+        z = zhat + self.log_gamma.exp() * noise.child(0).normal(size).to(device)
+        return z.to(noise.index[0].device)
 
 
 class _Trunk(nn.Module):
@@ -191,12 +213,14 @@ REGISTRY: dict[str, type[Any]] = {
 }
 
 
-def build(name: str, model: VAE, latents: Gaussian, seed: int = 0, **options: Any) -> Sampler:
+def build(name: str, model: VAE | SVG, latents: Gaussian, seed: int = 0, **options: Any) -> Sampler:
     """A sampler by name, fitted to the posteriors (N, Z) of the training images.
 
     Raises:
-        ValueError: the name or an option is unknown.
+        ValueError: the name or an option is unknown, or the prior of a video model is not fixed.
     """
+    if isinstance(model, SVG):
+        require_fixed_prior(model)
     if name not in REGISTRY:
         raise ValueError(f"sampler {name!r} is unknown: choose from {', '.join(REGISTRY)}")
     parameters = inspect.signature(REGISTRY[name]).parameters

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from test_model import frames, make
 from test_objective import images, objective, vae
 
 from svg import samplers
+from svg.noise import Noise
 from svg.recurrent import Gaussian
 
 
@@ -67,6 +69,60 @@ def test_collecting_posteriors():
     latents = samplers.collect(model, [x[:2], x[2:]])
     torch.testing.assert_close(latents.mean, model.encode(x).mean[:, 0].float())
     assert latents.logvar.shape == (5, 3) and not latents.mean.requires_grad
+
+
+def test_a_latent_depends_on_its_own_noise_alone():
+    index = torch.arange(12)
+    for name, options in {"prior": {}, "gmm": {"components": 2, "draws": 500}, "second_stage": {"epochs": 1}}.items():
+        sampler = samplers.build(name, vae(), two_clusters(), **options)
+        whole = sampler.draw(Noise(3, (index.view(4, 3),)))
+        assert whole.shape == (4, 3, 3) and whole.dtype == torch.float32
+        torch.testing.assert_close(whole[2:3, 1], sampler.draw(Noise(3, (index[7:8],))))
+        torch.testing.assert_close(sampler.sample(9)[:4], sampler.sample(4))
+
+
+@pytest.fixture(scope="module")
+def svg_fp():
+    """A video model of fixed prior, frames for it and the posteriors of those."""
+    model = make(prior="fixed").eval()
+    clips = frames(model, batch=4, length=6)
+    return model, clips, samplers.collect(model, [clips[:3], clips[3:]])
+
+
+def test_posteriors_of_videos(svg_fp):
+    model, clips, latents = svg_fp
+    posterior = model.infer(clips).posterior
+    torch.testing.assert_close(latents.mean, posterior.mean.flatten(0, 1))
+    assert latents.logvar.shape == (4 * 5, 4) and not latents.mean.requires_grad
+
+
+def test_futures_with_latents_of_a_sampler(svg_fp):
+    model, clips, latents = svg_fp
+    prior = samplers.build("prior", model, latents)
+    usual = model.rollout(clips[:, :2], 3, 2, seed=5)
+    torch.testing.assert_close(model.rollout(clips[:, :2], 3, 2, seed=5, latents=prior.draw), usual)
+
+    mixture = samplers.build("gmm", model, latents, components=2, draws=200)
+    drawn = []
+
+    def record(noise: Noise) -> torch.Tensor:
+        drawn.append(mixture.draw(noise))
+        return drawn[-1]
+
+    futures = model.rollout(clips[:, :2], 3, 2, seed=5, latents=record)
+    assert (futures - usual).abs().max() > 1e-3
+    assert len({z.numpy().tobytes() for z in drawn}) == 3 and drawn[0].shape == (8, 1, 4)
+    alone = model.rollout(clips[2:3, :2], 3, 2, seed=5, clip_ids=torch.tensor([2]), latents=mixture.draw, memory=1e-9)
+    torch.testing.assert_close(alone, futures[2:3], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("prior", ["learned", "none"])
+def test_only_a_fixed_prior_is_replaced(svg_fp, prior):
+    model, (_, clips, latents) = make(prior=prior), svg_fp
+    with pytest.raises(ValueError, match=f"model.prior is {prior}: train with --model.prior fixed"):
+        model.rollout(clips, 2, latents=lambda noise: noise.normal(4))
+    with pytest.raises(ValueError, match=f"model.prior is {prior}"):
+        samplers.build("gmm", model, latents)
 
 
 def test_wrong_samplers_are_refused():
