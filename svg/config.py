@@ -241,6 +241,9 @@ class EvalConfig:
     """Samples per clip of the custom convention."""
     fvd_context: bool = True
     """Whether the custom convention's videos begin with the context frames."""
+    fid_weights: str | None = None
+    """File of Inception's weights (weights-inception-2015-12-05-6726825d.pth); FID, of images or of the predicted
+    frames, is measured where it is given."""
     samplers: list[str] = field(default_factory=lambda: ["prior", "floating", "gmm"])
     """For vae, where the latents of new images come from: prior, floating, gmm, second_stage."""
     components: int = 10

@@ -18,8 +18,8 @@ class MetricsOptions:
     out: str | None = None
     """Folder for the results; by default RUN/eval, or runs/comparison for several checkpoints."""
     metrics: list[str] = field(default_factory=list)
-    """Of psnr, ssim, lpips, ssim_svg, fvd, likelihood, calibration; by default all but ssim_svg, lpips and fvd where
-    their weights are at hand."""
+    """Of psnr, ssim, lpips, ssim_svg, fvd, fid, likelihood, calibration; by default all but ssim_svg, and lpips, fvd
+    and fid where their weights are at hand."""
     iwae: int = 0
     """Importance samples K of a second, tighter bound on the likelihood; 0 leaves it out."""
     refit: int = 128

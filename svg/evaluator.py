@@ -21,7 +21,8 @@ from svg.config import Config, EvalConfig
 from svg.evaluation import Futures, Record, clip_features, drawn_arrays, score_clips, unpack_features
 from svg.gallery import Shown, show
 from svg.journal import Journal
-from svg.metrics.fvd import FVD, fvd
+from svg.metrics.fid import FEATURES, FID, ImageFeatures, fid
+from svg.metrics.fvd import FVD, Convention, VideoFeatures, fvd
 from svg.model import SVG
 from svg.summary import OWN, Entry, summarise, summarise_ensemble, summarise_rollouts
 
@@ -103,6 +104,9 @@ class Evaluation:
         if measures.features:
             distance = self.distance(measures, stated)
             entry["fvd"] = dataclasses.asdict(distance) | {"note": distance.note, "text": str(distance)}
+        if measures.inception:
+            of_frames = self.frame_distance(measures.inception, stated)
+            entry["fid"] = dataclasses.asdict(of_frames) | {"note": of_frames.note, "text": str(of_frames)}
         return entry, records
 
     def scores(self, measures: protocol.Measures, stated: Mapping[str, Any]) -> list[Record]:
@@ -144,14 +148,33 @@ class Evaluation:
         """The distance of the futures' I3D features from those of the true clips."""
         extract, convention = measures.features, measures.convention
         assert extract and convention
+        real, fake = self._features("features", "FVD", extract, extract, convention, stated)
+        frames = convention.frames(self.futures.context, self.futures.horizon)
+        return fvd(real, fake, frames, convention.name, extract.sha256)
+
+    def frame_distance(self, extract: ImageFeatures, stated: Mapping[str, Any]) -> FID:
+        """The distance of predicted frames, one sample of each clip, from the true ones."""
+        found = self._features("frames", "FID", extract, extract.of_videos, Convention("frames", False), stated)
+        real, fake = (features.reshape(-1, FEATURES) for features in found)
+        return fid(real, fake, extract)
+
+    def _features(
+        self,
+        name: str,
+        title: str,
+        network: VideoFeatures | ImageFeatures,
+        extract: Callable[[Tensor], Tensor],
+        convention: Convention,
+        stated: Mapping[str, Any],
+    ) -> tuple[Tensor, Tensor]:
+        """Features of the true clips (B, D) and of their futures (B, S, D), under a convention."""
         futures = dataclasses.replace(self.futures, samples=convention.samples or self.futures.samples)
 
         def work(frames: Tensor, clips: Tensor, advance: Callable[[int], object]) -> list[Record]:
             return clip_features(self.model, frames, clips, futures, extract, convention.with_context, advance)
 
-        digest, length = protocol.features_digest(stated, extract, convention), futures.context + futures.horizon
-        real, fake = unpack_features(self._each("features", digest, "FVD", work, length, futures.samples))
-        return fvd(real, fake, convention.frames(futures.context, futures.horizon), convention.name, extract.sha256)
+        digest, length = protocol.features_digest(stated, network, convention), futures.context + futures.horizon
+        return unpack_features(self._each(name, digest, title, work, length, futures.samples))
 
     def show(self, clip: int, samples: Sequence[int], captions: Sequence[str]) -> Shown:
         """Some futures of a clip, and the truth."""

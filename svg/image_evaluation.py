@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from svg import diagnostics, samplers
 from svg.likelihoods import bits_per_dim, dequantized_log_prob
 from svg.metrics import Interval
+from svg.metrics.fid import FID, MISSING, ImageFeatures, fid
 from svg.model import to_float
 from svg.noise import Noise
 from svg.objective import Objective, iwae
@@ -28,6 +30,7 @@ from svg.vae import VAE
 EVALUATION = 9  # noise stream
 JACOBIANS = 64
 """Images at which the decoder's Jacobian is taken: the first ones."""
+FID_BATCH = 256
 LARGEST_DETERMINANT = 64
 """Latents up to which the evidence is computed."""
 
@@ -73,6 +76,8 @@ class Report:
     latents: dict[str, float]
     """What is measured over all images."""
     samplers: dict[str, Sampler] = field(default_factory=dict)
+    fid: dict[str, FID] = field(default_factory=dict)
+    """Of the reconstructions, of interpolations and of each sampler's images, against the test images."""
 
 
 def refit(objective: Objective, batches: Iterable[Batch]) -> None:
@@ -154,6 +159,31 @@ def measure_latents(model: VAE, latents: Gaussian, mixture: GaussianMixture | No
     return found
 
 
+def measure_fid(
+    model: VAE, batches: Iterable[Batch], built: Mapping[str, Sampler], extract: ImageFeatures, seed: int
+) -> dict[str, FID]:
+    """FID against the test images of as many images of the model: decoded from the posteriors' means
+    (`reconstructions`), from halfway between those of successive images (`interpolations`, by slerp), and from each
+    sampler's latents."""
+    frames = torch.cat([batch["frames"].flatten(0, 1)[:, None] for batch in batches])
+    mean = samplers.collect(model, frames.split(FID_BATCH)).mean
+    latents = {"reconstructions": mean, "interpolations": samplers.slerp(mean, mean.roll(-1, 0), 0.5)}
+    latents |= {name: sampler.sample(len(mean), seed) for name, sampler in built.items()}
+    with tqdm(total=len(mean) * (1 + len(latents)), desc="FID", unit="image", leave=False) as bar:
+
+        def features(images: Tensor) -> Tensor:
+            bar.update(len(images))
+            return extract(images[:, 0]).cpu()
+
+        def features_of(z: Tensor) -> Tensor:
+            parts = z.to(model.mean.weight).split(FID_BATCH)
+            with evaluating(model):
+                return torch.cat([features(model.images(part[:, None])) for part in parts])
+
+        real = torch.cat([features(part) for part in frames.split(FID_BATCH)])
+        return {name: fid(real, features_of(z), extract) for name, z in latents.items()}
+
+
 def evaluate(
     model: VAE,
     train: Iterable[Batch],
@@ -162,6 +192,7 @@ def evaluate(
     k: int,
     seed: int,
     wanted: Mapping[str, Mapping[str, Any]],
+    inception: ImageFeatures | None = None,
 ) -> tuple[Report, Gaussian]:
     """All numbers, and the test images' posteriors.
 
@@ -169,6 +200,7 @@ def evaluate(
         train, test: batches on the model's device; train feeds the samplers.
         k: importance samples.
         wanted: samplers by name, with their options.
+        inception: also measures FID.
     """
     test = list(test)
     values = measure_images(model, test, k, seed)
@@ -179,12 +211,19 @@ def evaluate(
     mixture = built.get("gmm")
     assert mixture is None or isinstance(mixture, GaussianMixture)
     images = {name: _interval(values[name].cpu()) for name in ROWS if name in values}
-    return Report(images, measure_latents(model, latents, mixture, seed), built), latents
+    distances = measure_fid(model, test, built, inception, seed) if inception else {}
+    return Report(images, measure_latents(model, latents, mixture, seed), built, distances), latents
 
 
 def _interval(values: Tensor) -> dict[str, float]:
     interval = Interval.over_clips(values)
     return {"mean": interval.mean.item(), "half": interval.half.item() if len(values) > 1 else 0.0}
+
+
+def numbers(report: Report) -> dict[str, Any]:
+    """All of it as plain containers, for JSON."""
+    distances: dict[str, Any] = {name: asdict(found) | {"note": found.note} for name, found in report.fid.items()}
+    return {"images": report.images, "latents": report.latents, "fid": distances or {"missing": MISSING}}
 
 
 def table(report: Report, k: int) -> str:
@@ -194,5 +233,7 @@ def table(report: Report, k: int) -> str:
         digits = 1 if abs(entry["mean"]) >= 100 else 4
         rows.append((ROWS[name].format(k=k), f"{entry['mean']:.{digits}f} ± {entry['half']:.{digits}f}"))
     rows += [(LATENT_ROWS[name], f"{value:.4g}") for name, value in report.latents.items()]
+    rows += [(f"FID, {name.replace('_', ' ')}", f"{found.value:.2f}") for name, found in report.fid.items()]
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name.ljust(width)}   {value}" for name, value in rows)
+    basis = next((found.basis for found in report.fid.values()), MISSING)
+    return "\n".join(f"{name.ljust(width)}   {value}" for name, value in rows) + f"\n\nFID: {basis}"

@@ -18,11 +18,12 @@ from svg.checkpoint import MODEL
 from svg.config import EvalConfig
 from svg.evaluation import METRICS, SCORES, Futures, Score
 from svg.metrics import LPIPS, MSE_FLOOR, WeightsError, find_weights
+from svg.metrics.fid import REMEDY, ImageFeatures, check_images
 from svg.metrics.fvd import CONVENTIONS, Convention, VideoFeatures, check_clips, load_features
 from svg.metrics.i3d import LEAST_FRAMES
 from svg.metrics.weights import sha256
 
-NAMES = [*METRICS, "fvd", "likelihood", "calibration"]
+NAMES = [*METRICS, "fvd", "fid", "likelihood", "calibration"]
 """What can be asked for."""
 _DEFINITIONS = {
     "psnr": f"per channel from its MSE (at least {MSE_FLOOR:g}), range 1; mean over channels",
@@ -43,6 +44,8 @@ class Measures:
     """I3D, where FVD is measured."""
     convention: Convention | None = None
     """Of FVD."""
+    inception: ImageFeatures | None = None
+    """Inception, where FID is measured."""
     likelihood: bool = False
     """Whether the likelihood of the true clips is bounded."""
     calibration: bool = False
@@ -55,20 +58,23 @@ class Measures:
 
 
 def choose(names: Sequence[str], config: EvalConfig, futures: Futures, clips: int, device: torch.device) -> Measures:
-    """What was asked for; without names PSNR, SSIM, LPIPS if its weights are at hand, FVD if they are given, likelihood
-    and calibration.
+    """What was asked for; without names PSNR, SSIM, LPIPS if its weights are at hand, FVD and FID if theirs are given,
+    likelihood and calibration.
 
     Raises:
-        ValueError: an unknown name, or FVD of too few clips or of other videos than its convention's.
+        ValueError: an unknown name, FVD of too few clips or of other videos than its convention's, or FID of too few
+            frames.
         WeightsError: a metric asked for by name, or by its weights, has none that can be used.
     """
     for name in names:
         if name not in NAMES:
             raise ValueError(f"--metrics {name} is unknown: choose from {', '.join(NAMES)}")
-    wanted = names or ["psnr", "ssim", "lpips", *(["fvd"] if config.fvd_weights else []), "likelihood", "calibration"]
+    given = {"fvd": config.fvd_weights, "fid": config.fid_weights}
+    distances = [name for name, weights in given.items() if weights]
+    wanted = names or ["psnr", "ssim", "lpips", *distances, "likelihood", "calibration"]
     scores: dict[str, Score] = {name: SCORES[name] for name in SCORES if name in wanted}
     status: dict[str, Any] = {}
-    features = chosen = None
+    features = chosen = inception = None
     if "fvd" in wanted:
         check_clips(clips)
         chosen = _convention(config, futures)
@@ -77,6 +83,11 @@ def choose(names: Sequence[str], config: EvalConfig, futures: Futures, clips: in
                 "FVD needs I3D of Kinetics-400: name i3d_torchscript.pt or i3d_pretrained_400.pt by --eval.fvd_weights"
             )
         features = load_features(config.fvd_weights, device, config.fvd_sha256)
+    if "fid" in wanted:
+        check_images(clips * futures.horizon)
+        if config.fid_weights is None:
+            raise WeightsError(f"eval.fid_weights is not given; {REMEDY}")
+        inception = ImageFeatures(config.fid_weights, device)
     if "lpips" in wanted:
         try:
             lpips = LPIPS(find_weights(config.lpips_weights))
@@ -86,7 +97,7 @@ def choose(names: Sequence[str], config: EvalConfig, futures: Futures, clips: in
                 raise
             status = {"missing": str(error)}
     ordered = {name: scores[name] for name in METRICS if name in scores}
-    return Measures(ordered, status, features, chosen, "likelihood" in wanted, "calibration" in wanted)
+    return Measures(ordered, status, features, chosen, inception, "likelihood" in wanted, "calibration" in wanted)
 
 
 def _convention(config: EvalConfig, futures: Futures) -> Convention:
@@ -140,12 +151,14 @@ def scores_digest(protocol: Mapping[str, Any]) -> str:
     return _digest({**protocol, "checkpoint": protocol["checkpoint"]["sha256"], "lpips": weights})
 
 
-def features_digest(protocol: Mapping[str, Any], features: VideoFeatures, convention: Convention) -> str:
-    """Of all that changes a clip's FVD features."""
+def features_digest(
+    protocol: Mapping[str, Any], features: VideoFeatures | ImageFeatures, convention: Convention
+) -> str:
+    """Of all that changes a clip's features for FVD or FID."""
     names = ("context", "horizon", "seed", "data", "scale", "version")
     parts = {name: protocol[name] for name in names} | {"checkpoint": protocol["checkpoint"]["sha256"]}
     samples = convention.samples or protocol["samples"]
-    return _digest({**parts, "i3d": features.sha256, **asdict(convention), "samples": samples})
+    return _digest({**parts, "network": features.sha256, **asdict(convention), "samples": samples})
 
 
 def bounds_digest(protocol: Mapping[str, Any], bounds: Bounds) -> str:
