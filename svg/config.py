@@ -274,6 +274,9 @@ class Config:
         rule = f"must be more than the {self.model.n_past} context frames of model.n_past"
         enough = self.model.name == "vae" or self.data.frames > self.model.n_past
         _require(enough, "data.frames", self.data.frames, rule)
+        twice = self.train.compile and self.objective.options.get("gradient_penalty")
+        rule = "must be false with objective.options.gradient_penalty: PyTorch compiles no second derivatives"
+        _require(not twice, "train.compile", True, rule)
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain containers, for JSON and YAML."""

@@ -169,7 +169,10 @@ def bounds_digest(protocol: Mapping[str, Any], bounds: Bounds) -> str:
 
 def versions() -> dict[str, str]:
     """Of what computed the numbers."""
-    return {"python": platform.python_version(), **{name: version(name) for name in ("svg-lp", "torch", "lpips")}}
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("svg-lp", "torch", "lpips", "torch-fidelity")},
+    }
 
 
 def _digest(value: Any) -> str:

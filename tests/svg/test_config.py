@@ -56,6 +56,11 @@ def test_json_rebuilds_the_nested_configuration_exactly(options, train):
         ({"model": {"prior": False}}, "model.prior is False, but it must be learned or learned_mean or fixed or none"),
         ({"likelihood": {"options": [1]}}, "likelihood.options is [1], but it must be a group of options"),
         ({"data": {"frames": 2}}, "data.frames is 2, but it must be more than the 2 context frames of model.n_past"),
+        (
+            {"train": {"compile": True}, "objective": {"name": "rae", "options": {"gradient_penalty": 1}}},
+            "train.compile is True, but it must be false with objective.options.gradient_penalty: PyTorch compiles no "
+            "second derivatives",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(values, message):
