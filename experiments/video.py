@@ -41,6 +41,9 @@ BAGGINS = ("--objective.name", "bilbo", "--model.posterior", "constant", "--mode
 MODEL = ("--model.backbone", "dcgan", "--model.width", "16", "--model.z_dim", "16", "--train.batch_size", "8")
 
 
+METRICS = ("--metrics", "psnr", "ssim", "likelihood")
+
+
 def extra(name: str, options: Namespace) -> list[str]:
     """What a head needs beside its name."""
     if name == "baggins":
@@ -80,8 +83,8 @@ def run(name: str, steps: int, likelihood: Sequence[str], options: Namespace, se
     out = folder(name, options)
     train = ["train.py", "--config", "configs/robot_push.yaml", "--train.out", str(out), "--train.steps", str(steps)]
     train += [*MODEL, "--train.seed", str(seed), "--train.log_every", "10", "--train.eval_every", str(steps)]
-    memory = call([*train, "--train.warmup", str(min(100, steps // 2)), "--train.trackers", "[]", *likelihood])
-    call(["eval.py", "--checkpoint", str(out), "--eval.samples", "10", "--eval.clips", str(options.clips)])
+    memory = call([*train, "--train.warmup", str(min(100, steps // 2)), *likelihood])
+    call(["eval.py", "--checkpoint", str(out), "--eval.samples", "10", "--eval.clips", str(options.clips), *METRICS])
     log = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     entry = json.loads((out / "eval" / "metrics.json").read_text())
     return {"steps": steps, "seconds": log[-1]["seconds"] / steps, "memory": memory, **measured(entry)}
@@ -136,9 +139,9 @@ def figure(main: dict[str, Row], betas: dict[float, Row]) -> Figure:
 def main(argv: Sequence[str] | None = None) -> None:
     """Computes the rows that are missing and publishes the tables."""
     made = parser("video", __doc__)
-    made.add_argument("--steps", type=int, default=900, help="of the main rows [%(default)s]")
-    made.add_argument("--short-steps", type=int, default=150, help="of the other likelihoods [%(default)s]")
-    made.add_argument("--clips", type=int, default=32, help="test clips of each evaluation [%(default)s]")
+    made.add_argument("--steps", type=int, default=500, help="of the main rows [%(default)s]")
+    made.add_argument("--short-steps", type=int, default=80, help="of the other likelihoods [%(default)s]")
+    made.add_argument("--clips", type=int, default=24, help="test clips of each evaluation [%(default)s]")
     options = parse(made, argv, {"steps": 4, "short_steps": 2, "clips": 1})
 
     short = [name for name in likelihoods.REGISTRY if name not in (*LONG, "fixed_gaussian")]
