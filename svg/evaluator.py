@@ -89,6 +89,8 @@ class Evaluation:
         self, measures: protocol.Measures, config: EvalConfig, scale: str, importance: int
     ) -> tuple[Entry, list[Record]]:
         """All that was asked for: what metrics.json holds, and the records of the clips' rollouts."""
+        if why_undefined(self.model):
+            measures = dataclasses.replace(measures, calibration=False)
         stated = protocol.describe(
             measures, self.futures, self.store.manifest, self.source, scale, measures.calibration
         )
