@@ -58,8 +58,8 @@ def collect(model: VAE | SVG, batches: Iterable[Tensor]) -> Gaussian:
         for frames in batches:
             posterior = model.infer(frames.to(device)).posterior
             assert posterior is not None
-            means.append(posterior.mean.flatten(0, 1).cpu().float())
-            logvars.append(posterior.logvar.flatten(0, 1).cpu().float())
+            means.append(posterior.mean.flatten(0, 1).detach().cpu().float())
+            logvars.append(posterior.logvar.flatten(0, 1).detach().cpu().float())
     return Gaussian(torch.cat(means), torch.cat(logvars))
 
 
