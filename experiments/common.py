@@ -50,7 +50,7 @@ def parser(module: str, description: str | None) -> argparse.ArgumentParser:
     text = (description or "").split("\n\n")[0]
     made = _Parser(prog=f"python -m experiments.{module}", description=text, allow_abbrev=False)
     made.add_argument("--out", metavar="FOLDER", help="of the table, figure and JSON [docs/experiments]")
-    kept = "of finished rows, from which it goes on; delete its NAME.json to start anew [%(default)s]"
+    kept = "of finished rows, from which it goes on; delete its NAME.rows.json to start anew [%(default)s]"
     made.add_argument("--rows", metavar="FOLDER", default="runs/experiments", help=kept)
     made.add_argument("--quick", action="store_true", help="tiny sizes, published in ROWS/quick, to see that it runs")
     made.set_defaults(module=module)
@@ -84,7 +84,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 class Rows:
-    """The rows of an experiment, each computed once and kept in ROWS/NAME.json with the settings that made it.
+    """The rows of an experiment, each computed once and kept in ROWS/NAME.rows.json with the settings that made it.
 
     Args:
         options: from `parse`.
@@ -92,7 +92,7 @@ class Rows:
     """
 
     def __init__(self, options: argparse.Namespace, total: int) -> None:
-        self.path = Path(options.rows) / f"{options.module}.json"
+        self.path = Path(options.rows) / f"{options.module}.rows.json"
         self.settings = settings(options)
         self._kept: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
         self._used: list[str] = []

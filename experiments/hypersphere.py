@@ -109,7 +109,7 @@ def draw() -> Figure:
     figure, (left, right) = panels(2)
     colours = (BLUE, GREEN, AMBER, RED, GREY)
     ratios = np.concatenate((np.linspace(0.7, 1, 2), 1 + np.linspace(0, 1, 60) ** 2 * 1.5))
-    for dimension, colour in zip(DIMENSIONS, colours, strict=True):
+    for dimension, colour in zip(DIMENSIONS[:-1], colours[:-1], strict=True):
         radii = [optimal_radius(dimension, ratio * math.sqrt(dimension), 1.0) for ratio in ratios]
         left.plot(ratios, radii / (ratios * math.sqrt(dimension)), color=colour, label=f"D = {dimension}")
     left.axvline(math.sqrt(1 / 2), color=BLUE, linewidth=1, linestyle=":")
