@@ -45,7 +45,9 @@ def _results(entries: Sequence[Entry]) -> Section:
         tables.append(likelihood_table(entries))
         text += " Likelihoods are upper bounds on -log p of the true frames after the first, each predicted from those "
         text += "before it; negative nats are densities above 1."
-    distances = [f"{entry['name']}: {entry['fvd']['text']}." for entry in entries if "fvd" in entry]
+    distances = [
+        f"{entry['name']}: {entry[name]['text']}." for entry in entries for name in ("fvd", "fid") if name in entry
+    ]
     return Section("Results", " ".join([text, *distances]), tables=[(table.header, table.rows) for table in tables])
 
 

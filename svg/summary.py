@@ -1,7 +1,7 @@
 """What the records of all clips say together, and the tables that show it: means over clips with 95 % intervals.
 
 An `Entry` is what metrics.json holds of one model: `name`, `protocol`, `run`, and of what was measured `results`
-(metric, curve, numbers), `ensemble` (curve, numbers), `calibration`, `likelihood`, `fvd`.
+(metric, curve, numbers), `ensemble` (curve, numbers), `calibration`, `likelihood`, `fvd`, `fid`.
 
 B clips, T frames.
 """

@@ -119,7 +119,8 @@ def test_of_frames(
     assert "FID needs at least 256 images, not 252" in capsys.readouterr().err
     assert run(monkeypatch, *line) == 0
     said, stated = capsys.readouterr().out, json.loads((tmp_path / "out" / "metrics.json").read_text())["fid"]
-    assert stated["text"] in said and (stated["real"], stated["fake"]) == (256, 256)
+    assert stated["text"] in said and stated["text"] in (tmp_path / "out" / "report.html").read_text()
+    assert (stated["real"], stated["fake"]) == (256, 256)
     store, model = ClipStore(data / "test"), svg.load(model_folder)
     frames = torch.from_numpy(np.stack([store.frames(clip) for clip in range(64)])).permute(0, 1, 4, 2, 3) / 255
     assert isinstance(model, svg.SVG)
