@@ -77,7 +77,10 @@ def main() -> None:
 
 def metrics(argv: Sequence[str]) -> None:
     """Measures models on the test clips, and writes the table, curves, GIFs and report."""
-    description = "Score models' possible futures on the test clips; write metrics.json, report.html, curves and GIFs."
+    description = (
+        "Score models' possible futures on the test clips; write metrics.json, report.html, curves and GIFs. Other "
+        "commands: eval.py export, eval.py predict."
+    )
     options = read_options(MetricsOptions, argv, "eval.py [metrics]", description)
     sources = [pretrained.find(name) for name in options.checkpoint]
     configs = [svg.load_config(source) for source in sources]

@@ -21,6 +21,7 @@ from torch import Tensor
 from svg.calibration import RANK, TRANSFORM, Ensemble, RolloutTransform, by_sigma, histogram, uniforms
 from svg.metrics import BestOfN, psnr, ssim, ssim_svg
 from svg.model import SVG, to_float
+from svg.parallel import double
 from svg.precision import exact
 from svg.rollout import Chunk, iter_rollouts, reconstruct
 
@@ -125,7 +126,7 @@ def score_clips(
         posterior = reconstruct(model, frames, futures.context, seed=futures.seed, clip_ids=clips)
         assert isinstance(posterior, Tensor)
         others = {
-            name: {"posterior": score(posterior[:, 0], truth).double(), "copy_last": score(last, truth).double()}
+            name: {"posterior": double(score(posterior[:, 0], truth)), "copy_last": double(score(last, truth))}
             for name, score in scores.items()
         }
         ensemble = together.curves()

@@ -255,6 +255,9 @@ def test_several_checkpoints_share_a_table(
     likelihood = models[0]["likelihood"]
     assert likelihood["scale"] == "running average" and list(likelihood["lengths"]) == ["6"]
     assert "missing" in models[1]["likelihood"]
+    line = ["--checkpoint", tmp_path / "other", "--out", tmp_path / "one", "--eval.clips", "1"]
+    assert run(monkeypatch, *line) == 0  # calibration, which it hasn't either, is left out
+    assert "calibration" not in json.loads((tmp_path / "one" / "metrics.json").read_text())
     report = (tmp_path / "out" / "report.html").read_text()
     assert report.count("not reported") == 1 and "model, other" in report
 

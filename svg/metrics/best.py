@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from svg.parallel import double
+
 
 class BestOfN:
     """For each clip the best sample by its mean over the frames, and the mean over all samples.
@@ -31,7 +33,7 @@ class BestOfN:
         Returns:
             bool (B,): for which clips one of them is the best so far.
         """
-        scores = scores.double()
+        scores = double(scores)
         means = self.sign * scores.mean(dim=-1)
         value = means.amax(dim=1)
         positions = torch.arange(means.shape[1], device=means.device)
@@ -78,6 +80,6 @@ class Interval(NamedTuple):
 
         sd is the sample standard deviation (divided by B - 1).
         """
-        values = values.double()
+        values = double(values)
         sd = values.std(dim=0) if len(values) > 1 else torch.full_like(values[0], torch.nan)
         return cls(values.mean(dim=0), 1.96 * sd / len(values) ** 0.5)
