@@ -5,7 +5,7 @@ B batch, T frames, C channels, H W pixels, P decoder channels, Z latent; d = C H
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,13 +19,12 @@ from svg.likelihoods.options import require_choice
 
 _LINKS = {"sigmoid": torch.sigmoid, "identity": lambda raw: raw}
 
-
 Latents = Mapping[str, Any]
 """What an objective tells a likelihood of the latents. Where the posterior variance is constant: `offset`, posterior
 mean minus prior mean (B, T, Z), and `variance`, that constant (Z,). Other entries are of no matter here."""
 
 
-class Likelihood(nn.Module):
+class Likelihood(nn.Module, ABC):
     """The observation model p(x | decoder output).
 
     A subclass sets `maps` (or `param_channels`) and `_distribution`, and `_training_loss` where that is not simply the

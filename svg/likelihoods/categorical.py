@@ -76,4 +76,5 @@ class _LogMass(torch.autograd.Function):
         grad, grad_logits = grad.unsqueeze(-4), torch.empty_like(logits)
         for clip, norm, g, out in zip(logits, log_norm.unsqueeze(-4), grad, grad_logits, strict=True):
             torch.sub(clip, norm, out=out).exp_().mul_(-g)
-        return grad_logits.scatter_add_(-4, levels.unsqueeze(-4), grad), None
+        index = levels.unsqueeze(-4)
+        return grad_logits.scatter_(-4, index, grad_logits.gather(-4, index) + grad), None

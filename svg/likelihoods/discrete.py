@@ -7,7 +7,8 @@ holds 256 maps.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -57,10 +58,12 @@ class DiscreteDistribution(FrameDistribution):
 
     @property
     def mode(self) -> Tensor:
-        mode = best = self.log_mass(torch.zeros((), dtype=torch.long, device=self.device))
-        for level in self._levels():
+        levels = self._levels()
+        best = self.log_mass(next(levels))
+        mode = torch.zeros_like(best)
+        for level in levels:
             mass = self.log_mass(level)
-            mode = torch.where((mass > best) | (level == 0), level / 255, mode)
+            mode = torch.where(mass > best, level / 255, mode)
             best = torch.maximum(mass, best)
         return mode
 
@@ -70,12 +73,9 @@ class DiscreteDistribution(FrameDistribution):
     def _levels(self) -> Iterator[Tensor]:
         yield from torch.arange(LEVELS, device=self.device)
 
-    def _sum(self, term) -> Tensor:
+    def _sum(self, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """The sum over levels of term(value k/255, mass)."""
-        total = term(torch.zeros((), device=self.device), 0)
-        for level in self._levels():
-            total = total + term(level / 255, self.log_mass(level).exp())
-        return total
+        return reduce(torch.add, (term(level / 255, self.log_mass(level).exp()) for level in self._levels()))
 
     def _draw(self, noise: Noise | None) -> Tensor:
         """Inverts the CDF."""

@@ -124,20 +124,19 @@ class GaussianLevels(DiscretizedLevels):
         """ln[Phi(upper) - Phi(lower)] in the left tail, or its mirror image; for a narrow bin its width times the
         density."""
         centre, lower, upper = self._standardised(levels)
+        first, last = levels == 0, levels == 255
+        tail = first | last
         width = 2 * HALF_BIN * torch.exp(-self.log_scale)
-        narrow = width * (1 + centre.abs()) < 0.05
+        narrow = (width * (1 + centre.abs()) < 0.05) & ~tail
         mid, thin = torch.where(narrow, centre, 0.0), torch.where(narrow, width, 0.0)
         curvature = torch.log1p((mid.square() - 1) * thin.square() / 24)
         density = -0.5 * mid.square() - HALF_LOG_2PI + math.log(2 * HALF_BIN) - self.log_scale + curvature
 
-        mirrored = lower > 0
-        high = torch.where(narrow, 0.0, torch.where(mirrored, -lower, upper))
-        low = torch.where(narrow, -1.0, torch.where(mirrored, -upper, lower))
-        log_high = log_ndtr(high)
-        interval = log_high + log1mexp(log_ndtr(low) - log_high)
-
-        inner = torch.where(narrow, density, interval)
-        return torch.where(levels == 0, log_ndtr(upper), torch.where(levels == 255, log_ndtr(-lower), inner))
+        mirrored = last | (lower > 0) & ~first
+        log_high = log_ndtr(torch.where(mirrored, -lower, upper))
+        log_low = log_ndtr(torch.where(mirrored, -upper, lower))
+        interval = log_high + log1mexp(torch.where(tail | narrow, -1.0, log_low - log_high))
+        return torch.where(tail, log_high, torch.where(narrow, density, interval))
 
     def _cdf(self, z: Tensor) -> Tensor:
         return ndtr(z)

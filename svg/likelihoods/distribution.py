@@ -66,7 +66,9 @@ class FrameDistribution(ABC):
 def place(levels: Tensor, u: Tensor | float, support: str) -> Tensor:
     """Where level k in 0..255 lies, spread over its bin by u in (0, 1): (k + u - 1/2)/255, or (k + u)/256 in the unit
     interval."""
-    return (levels + u) / 256 if support == "unit interval" else (levels + u - 0.5) / 255
+    if support == "unit interval":
+        return ((levels + u) / 256).clamp(2.0**-30, 1 - 2.0**-24)  # float32 would round the last bin's end to 1
+    return (levels + u - 0.5) / 255
 
 
 def to_unit(x: Tensor, dtype: torch.dtype) -> Tensor:

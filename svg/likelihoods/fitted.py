@@ -1,8 +1,7 @@
 """Scales fitted to the frames they score, and the running scale that replaces them in evaluation.
 
 B batch, T frames, C channels, H W pixels. A statistic over the batch is the global one, over all processes, and is used
-without
-gradient: the averaged gradients are then the global batch's (svg/parallel.py).
+without gradient: the averaged gradients are then the global batch's (svg/parallel.py).
 """
 
 from __future__ import annotations

@@ -78,20 +78,19 @@ class ScheduledSigma(Likelihood):
 
 def _read(schedule: Schedule) -> list[tuple[int, float]]:
     """Sorted (step, sigma); empty if the file does not exist, since a checkpoint may bring the schedule instead."""
-    if isinstance(schedule, str):
-        path = Path(schedule)
-        path = path / "metrics.jsonl" if path.is_dir() else path
-        if not path.is_file():
-            return []
-        lines = (json.loads(line) for line in path.read_text().splitlines())
-        entries: Any = [(line["step"], line["sigma"]) for line in lines if line.get("sigma") is not None]
-    else:
-        entries = schedule.items() if isinstance(schedule, Mapping) else schedule
     try:
+        if isinstance(schedule, str):
+            path = Path(schedule) / "metrics.jsonl" if Path(schedule).is_dir() else Path(schedule)
+            if not path.is_file():
+                return []
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            entries: Any = [(line["step"], line["sigma"]) for line in lines if line.get("sigma") is not None]
+        else:
+            entries = schedule.items() if isinstance(schedule, Mapping) else schedule
         pairs = sorted({int(step): float(sigma) for step, sigma in entries}.items())
         if not pairs or any(not 0 < sigma < math.inf for _, sigma in pairs):
             raise ValueError
-    except (TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         rule = "hold steps with a sigma above 0 each: {step: sigma}, [[step, sigma], ...], or a run that logged sigma"
         raise ValueError(f"likelihood.options.schedule is {schedule!r}, but it must {rule}") from None
     return pairs

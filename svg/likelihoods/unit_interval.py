@@ -22,4 +22,4 @@ class UnitInterval(Likelihood):
             return place(levels, 0.5, "unit interval")
         generator = torch.Generator(target.device).manual_seed(step or 0)
         u = torch.rand(target.shape, generator=generator, device=target.device)
-        return place(levels, u, "unit interval").clamp(2.0**-30, 1 - 2.0**-24)
+        return place(levels, u, "unit interval")

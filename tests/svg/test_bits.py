@@ -35,7 +35,7 @@ def test_the_bound_is_below_zero_and_discrete_heads_are_exact(name):
 @pytest.mark.parametrize("name", [n for n, c in REGISTRY.items() if not c.discrete and n != "bernoulli"])
 def test_dequantisation_is_a_tight_bound_on_the_mass_of_the_bin(name):
     """E_u log p(y) - d log(bins) is below the log mass of the bin, here for one grey pixel, and near it."""
-    likelihood = head(name, 1, (1, 1)).eval()
+    likelihood = head(name, 1, (1, 1)).eval().requires_grad_(False)
     params = batch(likelihood, 1, 1)[0].detach()
     level, draws = 120, 4000
     frames = torch.full((1, draws, 1, 1, 1), level, dtype=torch.uint8)
@@ -53,7 +53,9 @@ def test_dequantisation_is_a_tight_bound_on_the_mass_of_the_bin(name):
 def test_the_dequantisation_gap(levels, gap):
     """The gap of a Gaussian to its discretised self, on frames drawn from the latter (likelihoods.md, section B)."""
     sigma = levels / 255
-    discretised = head("discretized_gaussian", 1, (100, 100), mean="identity", floor="none", init=sigma)
+    discretised = head("discretized_gaussian", 1, (100, 100), mean="identity", floor="none", init=sigma).requires_grad_(
+        False
+    )
     gaussian = head("fixed_gaussian", 1, (100, 100), mean="identity", sigma=sigma)
     params = torch.linspace(0.3, 0.7, 10_000).view(1, 1, 1, 100, 100).expand(20, -1, -1, -1, -1)
     noise = Noise(0, index(20, 1))
@@ -72,7 +74,7 @@ def test_the_better_the_model_the_fewer_the_bits():
     dims = math.prod(size)
 
     def bits(name, raw, **options):
-        distribution = head(name, 1, size, **options).distribution(raw)
+        distribution = head(name, 1, size, **options).requires_grad_(False).distribution(raw)
         return float(bits_per_dim(-dequantized_log_prob(distribution, target, Noise(0, index(4, 2))).mean(), dims))
 
     flat = torch.zeros(4, 2, 1, *size)
@@ -96,6 +98,19 @@ def test_bernoulli_has_bits_on_binary_frames_only():
     binary = (target > 99).to(torch.uint8) * 255
     expected = stats.bernoulli(params.sigmoid().double().numpy()).logpmf((binary // 255).numpy()).sum((2, 3, 4))
     assert torch.allclose(dequantized_log_prob(distribution, binary).double(), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("name", ["beta", "continuous_bernoulli"])
+def test_the_last_bin_ends_below_one(name):
+    likelihood = head(name)
+    params, target = batch(likelihood)
+
+    class Extreme(Noise):
+        def uniform(self, *size: int) -> torch.Tensor:
+            return torch.full((2, 3, *size), 1 - 2.0**-24)
+
+    white = torch.full_like(target, 255)
+    assert dequantized_log_prob(likelihood.distribution(params), white, Extreme(0, index(2, 3))).isfinite().all()
 
 
 def test_float_frames_have_no_bits():

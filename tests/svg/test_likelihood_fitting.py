@@ -31,7 +31,7 @@ AR_ELBO = {  # AR-ELBO, Table 2 with its constants: objectives of r (B, T, C, H,
 
 @pytest.mark.parametrize("name", AR_ELBO)
 @given(seed=st.integers(0, 10**6), scale=st.floats(0.1, 5))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_objective_is_ar_elbos_and_the_detached_scale_gives_its_gradient(name, seed, scale):
     likelihood = head(name)
     params, target = batch(likelihood, seed=seed, dtype=DOUBLE)
@@ -45,7 +45,7 @@ def test_objective_is_ar_elbos_and_the_detached_scale_gives_its_gradient(name, s
 
 
 @given(seed=st.integers(0, 10**6), log_scale=st.floats(-4, 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_orderings_of_the_ar_objectives_and_their_twins(seed, log_scale):
     params, target = batch(head("optimal_sigma"), seed=seed, dtype=DOUBLE)
 
@@ -273,7 +273,7 @@ def test_baggins_is_equation_30():
 
 
 @given(st.floats(0.01, 100))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_baggins_only_shifts_when_the_data_are_rescaled(scale):
     likelihood = head("baggins", mean="identity", eps=1e-30)
     params, target = batch(likelihood, dtype=DOUBLE)
@@ -313,6 +313,15 @@ def test_a_schedule_is_geometric_between_its_steps_and_constant_outside():
         training_loss(likelihood, params, target, step)
         assert float(likelihood.sigma) == pytest.approx(sigma, rel=1e-5)
         assert float(likelihood.distribution(params).stddev.mean()) == pytest.approx(sigma, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", '{"step": 1, "nll": 2.0}', '{"sigma": 1.0}', '{"step": 1, "sigma": 0.0}']
+)
+def test_a_file_that_holds_no_schedule_is_refused(tmp_path, text):
+    (tmp_path / "metrics.jsonl").write_text(text)
+    with pytest.raises(ValueError, match=r"likelihood\.options\.schedule is .*a run that logged sigma"):
+        head("scheduled_sigma", schedule=str(tmp_path))
 
 
 def test_a_checkpoint_brings_its_schedule(tmp_path):

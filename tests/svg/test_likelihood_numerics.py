@@ -33,7 +33,7 @@ def test_extreme_outputs_have_finite_gradients(name, level, raw):
 
 
 @every
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(scale=st.floats(1e-4, 1e4), seed=st.integers(0, 1000))
 def test_any_outputs_have_finite_gradients(name, scale, seed):
     likelihood = head(name, size=(2, 2))
