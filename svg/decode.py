@@ -79,7 +79,9 @@ def read_clip(
             kept = [*kept[-length + 1 :], image] if length > 1 else [image]
             total += 1
     if total < length:
-        raise ValueError(f"{path} has {total} frames, but {length} are needed: lower --context, or take a longer video")
+        raise ValueError(
+            f"{path} has {total} frames, but {length} are needed: lower --eval.context or take a longer video"
+        )
     frames = np.stack([_fit(image, size, crop, path) for image in kept])
     return Clip(_channels(frames, channels, grey, path), fps, total - len(kept) if at == "last" else 0, total)
 
