@@ -86,6 +86,12 @@ class DiscretizedLevels(DiscreteDistribution):
         simpson = (self._cdf(upper) + 4 * self._cdf((upper + lower) / 2) + self._cdf(lower)) / 6
         return torch.where(scale > 4, simpson, exact)  # for a wide distribution the difference would lose its digits
 
+    def cdf(self, x: Tensor) -> Tensor:
+        """The continuous variable's CDF at the upper end of x's bin; 1 from the last bin on."""
+        levels = torch.floor(255 * (x + 1e-6))
+        below = self._cdf(self._standardised(levels)[2])
+        return torch.where(levels < 0, 0.0, torch.where(levels >= 255, 1.0, below))
+
     def _standardised(self, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Centre, lower and upper end of the levels' bins, in units of the scale."""
         precision = torch.exp(-self.log_scale)
