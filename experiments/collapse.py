@@ -130,8 +130,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             "MI bound": f"{found['information']:.2f}",
             "ELS/dz": f"{found['els']:.3g}",
             "published MSE": PUBLISHED[x][0],
-            "KL ": PUBLISHED[x][1],
-            "σz² ": PUBLISHED[x][2],
+            "published KL": PUBLISHED[x][1],
+            "published σz²": PUBLISHED[x][2],
         }
         for x, found in learned.items()
     ]
@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "(dz/2)(s² - ln s² - 1)": f"{Z / 2 * (10**x - x * math.log(10) - 1):.2f}",
             "MI bound": f"{found['information']:.2g}",
             "published MSE": PUBLISHED_CONSTANT[x][0],
-            "KL ": PUBLISHED_CONSTANT[x][1],
+            "published KL": PUBLISHED_CONSTANT[x][1],
         }
         for x, found in given.items()
     ]

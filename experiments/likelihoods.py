@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "MSE of a value": f"{large[title]['mse']:.2e}",
             "KL": f"{large[title]['kl']:.1f}",
             "decoder channels": large[title]["channels"],
-            "ms a step": f"{large[title]['ms']:.0f}",
+            "CPU ms a step": f"{large[title]['ms']:.0f}",
             "published -log p (CIFAR)": ROBOT[title][1],
         }
         for title in order
@@ -154,8 +154,8 @@ def draw(small: dict[str, Row], large: dict[str, Row], order: list[str]) -> Figu
     for title, row in small.items():
         left.plot(row["kl"], row["mse"], "o", color=AMBER if title.startswith("trainable") else RED)
         left.annotate(title, (row["kl"], row["mse"]), xytext=(5, 3), textcoords="offset points", fontsize=7)
-    left.set(xlabel="KL (nats)", ylabel="MSE (sum over the image)", title="digits", yscale="log")
-    left.margins(0.22)
+    left.set(xlabel="KL (nats)", ylabel="MSE (sum over the image)", title="digits (amber: trainable)", yscale="log")
+    left.margins(x=0.4, y=0.1)
     discrete = [title for title in order if ROBOT[title][0][0] in DISCRETE]
     colours = [BLUE if title in discrete else GREY for title in order]
     right.barh(range(len(order)), [large[title]["bits"] for title in order], color=colours)

@@ -134,7 +134,7 @@ def draw(runs: dict[tuple[str, float, bool], Row]) -> Figure:
         for scale, colour, width in zip(SCALES, (BLUE, RED, AMBER), (6, 3.5, 1), strict=True):
             errors = runs[name, scale, True]["errors"]
             axis.semilogy(errors, color=colour, linewidth=width, label=f"λ = {scale:g}")
-        axis.set(title=TITLES[name], xlabel="step", ylim=(3e-3, 1))
+        axis.set(title=TITLES[name], xlabel="step", ylim=(1e-2, 0.3))
     axes[0].set_ylabel("MSE / λ²")
     axes[2].legend(frameon=False, fontsize=9)
     return figure
