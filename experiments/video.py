@@ -41,6 +41,7 @@ BAGGINS = ("--objective.name", "bilbo", "--model.posterior", "constant", "--mode
 MODEL = ("--model.backbone", "dcgan", "--model.width", "16", "--model.z_dim", "16", "--train.batch_size", "8")
 
 
+COLUMNS = ("best-of-10 PSNR (dB)", "SSIM", "diversity", "KL (nats/frame)", "bits/dim", "s/step", "peak GiB")
 METRICS = ("--metrics", "psnr", "ssim", "likelihood")
 
 
@@ -106,10 +107,12 @@ def measured(entry: dict[str, Any]) -> Row:
 
 
 def table_row(name: str, row: Row) -> Row:
-    """A row as it is read."""
+    """A row as it is read; one that has no numbers was not run."""
+    label = {"likelihood": f"`{name}`" if name in likelihoods.REGISTRY else name}
+    if row["psnr"] is None:
+        return label | dict.fromkeys(("steps", *COLUMNS))
     bits = row["bits"]
-    return {
-        "likelihood": f"`{name}`" if name in likelihoods.REGISTRY else name,
+    return label | {
         "steps": row["steps"],
         "best-of-10 PSNR (dB)": round(row["psnr"], 2),
         "SSIM": round(row["ssim"], 4),
