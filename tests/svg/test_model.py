@@ -24,7 +24,9 @@ def make(likelihood: str = "fixed_gaussian", seed: int = 0, **config) -> SVG:
             torch.nn.init.normal_(parameter, std=1.0 if "lstm" in name else parameter[0].numel() ** -0.5)
     for norm in norms:
         norm.momentum = 1.0
-    model(frames(model, 4, c.n_past + 3), torch.randn(4, c.n_past + 2, c.z_dim))
+    model.double()  # so that the statistics don't depend on the number of threads
+    model(frames(model, 4, c.n_past + 3).double() / 255, torch.randn(4, c.n_past + 2, c.z_dim).double())
+    model.float()
     for norm in norms:
         norm.momentum = 0.1
     return model
