@@ -46,7 +46,7 @@ def main() -> None:
             )
             rate = round(BATCHES * options.batch / spent)
             rows.append({"": f"windows of 12 frames, {workers} workers", "clips/s": rate})
-    publish("data", "python -m benchmarks.data", rows, options, f"Batches of {options.batch}; start-up included.")
+    publish("data", rows, options, f"Batches of {options.batch}; start-up included.")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def main() -> None:
         rows.append({"": name, "s per 1,000 frames": round(whole / thousands, 3)})
     rows.append({"": "together", "s per 1,000 frames": round(sum(row["s per 1,000 frames"] for row in rows), 3)})
     note = f"{options.backbone}, {options.clips} clips x {options.samples} samples x {options.horizon} frames."
-    publish("evaluate", "python -m benchmarks.evaluate", rows, options, note)
+    publish("evaluate", rows, options, note)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -67,10 +69,9 @@ def matmul_ceiling(dtype: torch.dtype, size: int = 4096 if torch.cuda.is_availab
     return 2 * size**3 / min(timed(lambda: a @ b) for _ in range(6))
 
 
-def publish(
-    name: str, command: str, rows: Sequence[Mapping[str, Any]], options: argparse.Namespace, note: str = ""
-) -> None:
-    """Writes and prints the table."""
+def publish(name: str, rows: Sequence[Mapping[str, Any]], options: argparse.Namespace, note: str = "") -> None:
+    """Writes and prints the table, with the command that was typed."""
+    command = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
     made = {"command": command, "date": today(), "hardware": hardware(), "torch": torch.__version__}
     line = f"`{command}`: {made['hardware']}, torch {made['torch']}, {made['date']}. {note}".rstrip()
     text = f"{markdown(rows)}\n\n{line}\n"

@@ -1,7 +1,7 @@
 """SVG as published: one frame at a time, every frame encoded twice, LSTM cells, whole convolutions of concat[up, skip].
 
 A plain implementation of the loop of Denton & Fergus (2018), written for this project: the oracle of the equality
-tests and the baseline of the benchmarks. It takes the weights of `svg.SVG` (`NaiveSVG.from_model`) and gives the same
+tests and the baseline of the benchmarks. It takes the weights of `svg.SVG` (`NaiveSVG(model)`) and gives the same
 `Outputs`.
 """
 

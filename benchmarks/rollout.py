@@ -69,7 +69,7 @@ def main() -> None:
     ]
     size = f"{options.clips} clips x {samples} samples x {horizon} frames"
     note = f"{size}; naive is timed on {options.one_by_one} samples and scaled up."
-    publish(f"rollout_{options.backbone}", "python -m benchmarks.rollout", rows, options, note)
+    publish(f"rollout_{options.backbone}", rows, options, note)
 
 
 if __name__ == "__main__":

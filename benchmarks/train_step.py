@@ -88,7 +88,6 @@ def main() -> None:
     note = f"Batch {options.batch} x {options.frames} frames; matmul ceilings in TFLOP/s: {ceiling}."
     publish(
         f"train_step_{options.backbone}",
-        f"python -m benchmarks.train_step --backbone {options.backbone}",
         rows,
         options,
         note,
