@@ -142,9 +142,9 @@ def figure(main: dict[str, Row], betas: dict[float, Row]) -> Figure:
 def main(argv: Sequence[str] | None = None) -> None:
     """Computes the rows that are missing and publishes the tables."""
     made = parser("video", __doc__)
-    made.add_argument("--steps", type=int, default=500, help="of the main rows [%(default)s]")
-    made.add_argument("--short-steps", type=int, default=80, help="of the other likelihoods [%(default)s]")
-    made.add_argument("--clips", type=int, default=24, help="test clips of each evaluation [%(default)s]")
+    made.add_argument("--steps", type=int, default=900, help="of the main rows [%(default)s]")
+    made.add_argument("--short-steps", type=int, default=150, help="of the other likelihoods [%(default)s]")
+    made.add_argument("--clips", type=int, default=32, help="test clips of each evaluation [%(default)s]")
     options = parse(made, argv, {"steps": 4, "short_steps": 2, "clips": 1})
 
     short = [name for name in likelihoods.REGISTRY if name not in (*LONG, "fixed_gaussian")]

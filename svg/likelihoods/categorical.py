@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -43,8 +44,8 @@ class CategoricalLevels(DiscreteDistribution):
 
     @property
     def mean(self) -> Tensor:
-        values = torch.arange(LEVELS, device=self.device)[:, None, None, None] / 255
-        return torch.stack([(clip.softmax(-4) * values).sum(-4) for clip in self.logits])
+        values = torch.arange(LEVELS, device=self.device, dtype=self.logits.dtype) / 255
+        return _per_frame(lambda levels: (levels.softmax(-1) * values).sum(-1), self.logits)
 
     @property
     def mode(self) -> Tensor:
@@ -57,8 +58,14 @@ class CategoricalLevels(DiscreteDistribution):
 
 
 def _log_norm(logits: Tensor) -> Tensor:
-    """logsumexp over the levels, a clip at a time to bound the memory it takes."""
-    return torch.stack([clip.logsumexp(-4) for clip in logits])
+    """logsumexp over the levels."""
+    return _per_frame(lambda levels: levels.logsumexp(-1), logits)
+
+
+def _per_frame(reduced: Callable[[Tensor], Tensor], logits: Tensor) -> Tensor:
+    """A reduction of (C, H, W, 256), a frame at a time to bound memory; adjacent levels are several times as fast."""
+    frames = [reduced(frame.movedim(-4, -1).contiguous()) for frame in logits.flatten(0, -5)]
+    return torch.stack(frames).unflatten(0, logits.shape[:-4])
 
 
 class _LogMass(torch.autograd.Function):
