@@ -15,11 +15,14 @@ throughout.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from svg.recompute import recomputed
 
 SLOPE = 0.2  # of every LeakyReLU
 
@@ -36,6 +39,11 @@ def _conv3x3(channels: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def _head(channels: int, g_dim: int) -> nn.Sequential:
+    """The encoder's last layer: a 4x4 map to features in [-1, 1]."""
+    return nn.Sequential(nn.Conv2d(channels, g_dim, 4), nn.BatchNorm2d(g_dim), nn.Tanh())
+
+
 def repeat_frames(x: Tensor, repeats: Sequence[int]) -> Tensor:
     """Repeats frame k of each clip repeats[k] times in a row.
 
@@ -44,14 +52,15 @@ def repeat_frames(x: Tensor, repeats: Sequence[int]) -> Tensor:
         repeats: how often each of the K frames is used.
 
     Returns:
-        (B*sum(repeats), C, H, W), channels-last. Made of slices and one expansion, whose gradients are plain sums (an
-        indexed gather's is a slow scatter).
+        (B*sum(repeats), C, H, W), channels-last; a view where one clip has one frame. Made of slices and one expansion,
+        whose gradients are plain sums (an indexed gather's is a slow scatter).
     """
     if all(n == 1 for n in repeats):
         return x
     frames = x.permute(0, 2, 3, 1).unflatten(0, (-1, len(repeats)))  # B K H W C
     parts = [frames[:, k : k + 1].expand(-1, n, -1, -1, -1) for k, n in enumerate(repeats)]
-    return torch.cat(parts, dim=1).flatten(0, 1).permute(0, 3, 1, 2)
+    repeated = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    return repeated.flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def transposed_weight(weight: Tensor) -> Tensor:
@@ -90,11 +99,15 @@ class SkipConv(nn.Module):
             return F.conv_transpose2d(skip, weight[self.up_channels :], bias, stride=2, padding=1)
         return F.conv2d(skip, weight[:, self.up_channels :], bias, padding=1)
 
+    @property
+    def kernel(self) -> Tensor:
+        """The 4x4 kernel (in, out, 4, 4) of the upsampled half's transposed convolution."""
+        weight = self.conv.weight
+        return weight[: self.up_channels] if self.transposed else transposed_weight(weight[:, : self.up_channels])
+
     def forward(self, up: Tensor, skip_half: Tensor) -> Tensor:
         """The output at twice the resolution of `up`, given the `skip_half` that belongs to each image of it."""
-        weight = self.conv.weight
-        kernel = weight[: self.up_channels] if self.transposed else transposed_weight(weight[:, : self.up_channels])
-        return F.conv_transpose2d(up, kernel, stride=2, padding=1) + skip_half
+        return F.conv_transpose2d(up, self.kernel, stride=2, padding=1) + skip_half
 
 
 class Encoder(nn.Module):
@@ -102,22 +115,20 @@ class Encoder(nn.Module):
 
     Args:
         stages: modules that map one stage's feature map to the next's skip.
-        channels: of the last stage.
-        g_dim: G.
+        head: the last stage's map of 4x4 pixels to (N, G, 1, 1).
         pool: max-pool by 2 after each stage (vgg); dcgan's stages downsample themselves.
     """
 
-    def __init__(self, stages: Sequence[nn.Module], channels: int, g_dim: int, pool: bool) -> None:
+    def __init__(self, stages: Sequence[nn.Module], head: nn.Module, pool: bool) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(stages)
-        self.head = nn.Sequential(nn.Conv2d(channels, g_dim, 4), nn.BatchNorm2d(g_dim), nn.Tanh())
-        self.pool = pool
+        self.stages, self.head, self.pool = nn.ModuleList(stages), head, pool
+        self.recompute = False  # the stages in the backward pass, for memory
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(N, C, H, W) in [0, 1] to features (N, G) in [-1, 1] and the skips, largest first."""
         skips = []
         for stage in self.stages:
-            x = stage(x)
+            x = recomputed(stage, stage, x) if self.recompute else stage(x)
             skips.append(x)
             if self.pool:
                 x = F.max_pool2d(x, 2)
@@ -137,6 +148,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.first = first
         self.joins, self.stages = nn.ModuleList(joins), nn.ModuleList(stages)
+        self.recompute = False  # the stages in the backward pass, for memory
 
     def skip_halves(self, skips: Sequence[Tensor]) -> list[Tensor]:
         """What the skips (largest first) of each distinct frame contribute to each stage (smallest first)."""
@@ -152,8 +164,13 @@ class Decoder(nn.Module):
         """
         x = self.first(g[:, :, None, None])
         for join, stage, half in zip(self.joins, self.stages, skip_halves, strict=True):
-            x = stage(join(x, repeat_frames(half, repeats)))
+            step = partial(_decode_stage, join, stage, repeats)
+            x = recomputed(stage, step, x, half) if self.recompute else step(x, half)
         return x
+
+
+def _decode_stage(join: nn.Module, stage: nn.Module, repeats: Sequence[int], x: Tensor, half: Tensor) -> Tensor:
+    return stage(join(x, repeat_frames(half, repeats)))
 
 
 def _vgg(channels: int, out_channels: int, size: int, width: int, g_dim: int) -> tuple[Encoder, Decoder]:
@@ -163,7 +180,7 @@ def _vgg(channels: int, out_channels: int, size: int, width: int, g_dim: int) ->
     if size == 128:
         blocks.append([8 * w] * 4)
         up_blocks.insert(0, [16 * w, 8 * w, 8 * w, 8 * w])
-    encoder = Encoder([_conv3x3(block) for block in blocks], 8 * w, g_dim, pool=True)
+    encoder = Encoder([_conv3x3(block) for block in blocks], _head(8 * w, g_dim), pool=True)
 
     first = nn.Sequential(nn.ConvTranspose2d(g_dim, 8 * w, 4), *_norm_act(8 * w))
     joins = [SkipConv(nn.Conv2d(b[0], b[1], 3, padding=1), b[0] // 2) for b in up_blocks]
@@ -178,7 +195,7 @@ def _dcgan(channels: int, out_channels: int, size: int, width: int, g_dim: int) 
     encoder_stages = [
         nn.Sequential(nn.Conv2d(a, b, 4, stride=2, padding=1), *_norm_act(b)) for a, b in pairwise([channels, *widths])
     ]
-    encoder = Encoder(encoder_stages, 8 * w, g_dim, pool=False)
+    encoder = Encoder(encoder_stages, _head(8 * w, g_dim), pool=False)
 
     first = nn.Sequential(nn.ConvTranspose2d(g_dim, 8 * w, 4), *_norm_act(8 * w))
     outputs = [*reversed(widths[:-1]), out_channels]
