@@ -21,6 +21,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from svg.folding import folded
 from svg.likelihoods.base import FrameDistribution
 from svg.model import SVG, to_float
 from svg.noise import Noise
@@ -223,6 +224,9 @@ def iter_rollouts(
     at_once = max(1, int(memory * 2**30 / _bytes_per_future(model, horizon)))
     b, s = (1, at_once) if at_once < samples else (at_once // samples, samples)
     last = n_past + horizon
+    if not batch_statistics:
+        with evaluating(model):
+            model = folded(model)
 
     for first_clip in range(0, clips, b):
         some_clips = slice(first_clip, min(first_clip + b, clips))
