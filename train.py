@@ -84,82 +84,69 @@ def train(
 ) -> int:
     """The loop; gives the program's exit code."""
     c, out, first = config.train, Path(config.train.out), accelerator.is_main_process
-    start = resumed.step if resumed else 0
-    rank, processes = accelerator.process_index, accelerator.num_processes
-    windows = Windows(stores["train"], config.data.frames, c.seed)
-    order = batches(start, c.steps, c.batch_size, c.accumulate, rank, processes)
-    data = iter(loader(windows, order, config.data.workers))
-    validation = Windows(stores["val"], config.data.frames, c.seed) if c.eval_every else None
-    model, average = learner.objective.model, learner.average
-    watched = Objective(average.model, config.objective, c.seed) if average else learner.objective
+    start, processes = resumed.step if resumed else 0, accelerator.num_processes
+    windows = {split: Windows(store, config.data.frames, c.seed) for split, store in stores.items()}
+    order = batches(start, c.steps, c.batch_size, c.accumulate, accelerator.process_index, processes)
+    data = iter(loader(windows["train"], order, config.data.workers))
     objective, optimizer = accelerator.prepare(learner.objective, learner.optimizer)
 
-    units = Units(config)
+    units, display = Units(config), Display(start, c.steps, first)
     meter = Meter(accelerator, c.batch_size * config.data.frames, resumed.state["seconds"] if resumed else 0.0)
-    display = Display(start, c.steps, first)
     begin(config, accelerator, learner, display, resumed)
     log = runs.MetricsLog(out, start) if first else None
 
-    with cli.Stop() as stop:
+    with cli.Stop() as stop, checkpoint.Writer(out, c.keep) if first else nullcontext() as writer:
         for step in range(start, c.steps):
             # Gradients: of each micro-batch in turn, summed over the processes with the last one.
             set_learning_rate(optimizer, learning_rate(step, c))
             optimizer.zero_grad(set_to_none=True)
             for micro in range(c.accumulate):
-                batch = next(data)
-                frames = batch["frames"].to(accelerator.device, non_blocking=True)
-                index = batch["index"].to(accelerator.device, non_blocking=True)
+                batch = {name: part.to(accelerator.device, non_blocking=True) for name, part in next(data).items()}
                 with nullcontext() if micro == c.accumulate - 1 else accelerator.no_sync(objective):
-                    loss, terms = objective(frames, index, step)
+                    loss, terms = objective(batch["frames"], batch["index"], step)
                     accelerator.backward(loss / c.accumulate)
                 meter.add(step, terms | {"loss": loss})
 
             # Step.
             meter.end_step(accelerator.clip_grad_norm_(objective.parameters(), c.grad_clip or math.inf))
             optimizer.step()
-            if average:
-                average.update(step)
-            done, row, stopped = step + 1, Row(), stop.number if processes == 1 else 0
+            if learner.average:
+                learner.average.update(step)
             display.step()
+            done, row, stopped = step + 1, Row(), stop.number if processes == 1 else 0
 
-            # Log.
+            # Log, which is where the device is waited for.
             if done % c.log_every == 0 or done == c.steps:
                 row |= units.convert(meter.read()) | {"lr": learning_rate(step, c)}
-                if (sigma := model.likelihood.sigma) is not None:
+                if (sigma := learner.objective.model.likelihood.sigma) is not None:
                     row["sigma"] = sigma.item()
                 stopped = agreed(accelerator, stop.number)
 
             # Validate.
-            if validation and (done % c.eval_every == 0 or done == c.steps):
+            if c.eval_every and (done % c.eval_every == 0 or done == c.steps):
                 with meter.paused():
-                    scores = validate(config, accelerator, watched, validation)
-                    model.likelihood.on_validation(done, -(scores["nll"] + scores["kl"]))
-                    bound = units.convert({**scores})
-                    row |= {f"val_{name}": value for name, value in bound.items()}
-                    if first:
-                        picture = show(config, watched.model, validation.store, out / f"samples/step_{done:08d}")
-                        display.say(f"step {done}  validation {describe(bound)}  {picture}")
+                    row |= validate(config, accelerator, learner, windows["val"], units, display, done)
             if row and log:
                 log.write({"step": done} | row)
                 accelerator.log({name: value for name, value in row.items() if value is not None}, step=done)
                 display.show(done, row)
 
-            # Save.
+            # Save, in the background.
+            if writer:
+                writer.check()
             if done % c.save_every == 0 or done == c.steps or stopped:
                 with meter.paused():
                     meter.check()
-                    if first:
-                        checkpoint.save(out, learner.checkpoint(done, config, meter.seconds), c.keep)
+                    if writer:
+                        writer.save(learner.checkpoint(done, config, meter.seconds))
             if stopped:
                 break
-        accelerator.wait_for_everyone()  # for the checkpoint
-    display.close()
-    accelerator.end_training()
-    if done < c.steps:
-        display.say(f"stopped at step {done}, which is saved: the same command goes on")
-        return 128 + stopped
-    display.say(f"{out} is finished after {meter.seconds / 60:.1f} minutes; next: python eval.py --checkpoint {out}")
-    return 0
+    code, outcome = 128 + stopped, f"stopped at step {done}, which is saved: the same command goes on"
+    if done == c.steps:
+        code, minutes = 0, meter.seconds / 60
+        outcome = f"{out} is finished after {minutes:.1f} minutes; next: python eval.py --checkpoint {out}"
+    end(accelerator, display, outcome)
+    return code
 
 
 def make_accelerator(config: Config) -> Accelerator:
@@ -201,8 +188,8 @@ def make_learner(config: Config, accelerator: Accelerator, resumed: Checkpoint |
         left = pretrained.init_from(model, c.init_from)
         accelerator.print(f"weights of {c.init_from}" + (f", but new: {', '.join(left)}" if left else ""))
     model.to(accelerator.device)
-    if c.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if isinstance(model, SVG):
+        model.encoder.recompute = model.decoder.recompute = c.checkpoint_activations
     average = Average(model, c.ema) if c.ema else None
     objective = Objective(model, config.objective, c.seed)
     learner = Learner(objective, adam(objective, c), average, accelerator.scaler)
@@ -233,7 +220,34 @@ def begin(
         display.say(f"the learning rate's decay now ends at step {config.train.steps}, as train.steps says")
 
 
-def validate(config: Config, accelerator: Accelerator, objective: Objective, windows: Windows) -> dict[str, float]:
+def end(accelerator: Accelerator, display: Display, outcome: str) -> None:
+    """Waits for the first process's last checkpoint, ends the trackers, and says how it went."""
+    accelerator.wait_for_everyone()
+    display.close()
+    accelerator.end_training()
+    display.say(outcome)
+
+
+def validate(
+    config: Config,
+    accelerator: Accelerator,
+    learner: Learner,
+    windows: Windows,
+    units: Units,
+    display: Display,
+    step: int,
+) -> Row:
+    """Scores the model to use, tells the likelihood, and shows what the model makes of a few clips."""
+    scores = score(config, accelerator, Objective(learner.model, config.objective, config.train.seed), windows)
+    learner.objective.model.likelihood.on_validation(step, -(scores["nll"] + scores["kl"]))
+    bound = units.convert({**scores})
+    if accelerator.is_main_process:
+        picture = show(config, learner.model, windows.store, Path(config.train.out) / f"samples/step_{step:08d}")
+        display.say(f"step {step}  validation {describe(bound)}  {picture}")
+    return {f"val_{name}": value for name, value in bound.items()}
+
+
+def score(config: Config, accelerator: Accelerator, objective: Objective, windows: Windows) -> dict[str, float]:
     """The objective's terms over the first eval_clips windows of the validation split, shared by the processes."""
     c = config.train
     size = c.batch_size // (c.accumulate * accelerator.num_processes)

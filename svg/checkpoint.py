@@ -7,7 +7,8 @@
         training.json         step, seconds trained, gradient scaler
         manifest.json         size and SHA-256 of each of the above
 
-A checkpoint is written under a temporary name, flushed to disk, and renamed.
+A checkpoint is written under a temporary name, flushed to disk, and renamed: by `save` at once, by a `Writer` while
+training goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,21 @@ class Checkpoint:
     training: dict[str, Tensor]
     state: dict[str, Any]
     """What else training needs, as JSON values."""
+
+    def snapshot(self) -> Checkpoint:
+        """The same, its tensors in CPU memory that training does not change; one that is there twice is copied once."""
+        copies: dict[tuple[Any, ...], Tensor] = {}
+
+        def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            found = {}
+            for name, tensor in tensors.items():
+                place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+                if place not in copies:
+                    copies[place] = tensor.detach().to("cpu", copy=True)
+                found[name] = copies[place]
+            return found
+
+        return replace(self, weights=copied(self.weights), training=copied(self.training))
 
 
 def write_model(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
@@ -93,25 +110,77 @@ def save(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
 
     Returns:
         The checkpoint's folder.
+
+    Raises:
+        CheckpointError: it could not be written (the disk is full, say); what was there before stays.
     """
     folder = run / "checkpoints" / f"step_{checkpoint.step:08d}"
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    write_model(temporary, checkpoint.config, checkpoint.weights)
-    _write_tensors(temporary / TENSORS, checkpoint.training)
-    _write_json(temporary / TRAINING, {"step": checkpoint.step, **checkpoint.state})
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in sorted(temporary.iterdir())}
-    _write_json(temporary / MANIFEST, {"format": FORMAT, "files": files})
-    _flush(temporary)
-    if folder.exists():
-        _remove(folder)
-    temporary.rename(folder)
-    _flush(folder.parent)
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        _write(temporary, checkpoint)
+        if folder.exists():
+            _remove(folder)
+        temporary.rename(folder)
+        _flush(folder.parent)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise CheckpointError(
+            f"{folder} could not be written ({reason}): once that is mended, the same command goes on from the "
+            "checkpoint before it"
+        ) from None
     saved = _folders(run)
     position = saved.index(folder)
     for old in saved[:position] + saved[position + keep :]:
         _remove(old)
     return folder
+
+
+class Writer:
+    """Saves the checkpoints of a run while it goes on: a thread writes them, one at a time.
+
+        with Writer(run, keep) as writer:
+            writer.save(checkpoint)
+
+    What goes wrong in the thread is raised by the next `check` or `save`, or when the block ends. However that comes
+    about, it waits for what is being written; if an exception ends it, an error of the last write is only logged.
+
+    Args:
+        run, keep: as `save`.
+    """
+
+    def __init__(self, run: Path, keep: int) -> None:
+        self.run, self.keep = run, keep
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[Path] | None = None
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Starts to write a snapshot of a checkpoint, after the one before it is written."""
+        self._wait()
+        self._writing = self._thread.submit(save, self.run, checkpoint.snapshot(), self.keep)
+
+    def check(self) -> None:
+        """Raises the error that has ended the last write, if one has; waits for nothing."""
+        if self._writing and self._writing.done():
+            self._wait()
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing:
+            writing.result()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._thread.shutdown()
+        try:
+            self._wait()
+        except (CheckpointError, OSError) as failure:
+            if error is None:
+                raise
+            log.warning("warning: %s", failure)
 
 
 def latest(run: Path) -> Path | None:
@@ -199,6 +268,16 @@ def load_optimizer_tensors(
 def _folders(run: Path) -> list[Path]:
     """A run's checkpoints, newest first."""
     return sorted((run / "checkpoints").glob("step_*"), reverse=True)
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    """Writes all files of a checkpoint, and waits until they are on the disk."""
+    write_model(folder, checkpoint.config, checkpoint.weights)
+    _write_tensors(folder / TENSORS, checkpoint.training)
+    _write_json(folder / TRAINING, {"step": checkpoint.step, **checkpoint.state})
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in sorted(folder.iterdir())}
+    _write_json(folder / MANIFEST, {"format": FORMAT, "files": files})
+    _flush(folder)
 
 
 def _write_json(path: Path, value: Any) -> None:

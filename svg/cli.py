@@ -30,8 +30,8 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin,
 
 import yaml
 
-from svg.config import from_dict, option_names, unknown_option
 from svg.launch import start_all
+from svg.options import from_dict, option_names, unknown_option
 
 T = TypeVar("T")
 

@@ -6,19 +6,12 @@ YAML files under configs/ hold the same fields; any of them is overridden on the
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
-T = TypeVar("T")
-
-
-def _require(condition: bool, option: str, value: object, rule: str) -> None:
-    if not condition:
-        raise ValueError(f"{option} is {value!r}, but it {rule}")
+from svg.options import from_dict, require
 
 
 @dataclass(frozen=True)
@@ -38,8 +31,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         for name in ("frames", "clips"):
-            _require(getattr(self, name) >= 1, f"data.{name}", getattr(self, name), "must be at least 1")
-        _require(self.workers >= 0, "data.workers", self.workers, "must not be negative")
+            require(getattr(self, name) >= 1, f"data.{name}", getattr(self, name), "must be at least 1")
+        require(self.workers >= 0, "data.workers", self.workers, "must not be negative")
 
 
 @dataclass(frozen=True)
@@ -94,15 +87,15 @@ class ModelConfig:
             "prior_layers",
         )
         for name in sizes:
-            _require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "must be at least 1")
+            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "must be at least 1")
         least = 2 if self.skip_frame == "published" else 1
-        _require(self.n_past >= least, "model.n_past", self.n_past, f"must be at least {least}")
+        require(self.n_past >= least, "model.n_past", self.n_past, f"must be at least {least}")
         positive = 0 < self.posterior_variance < math.inf
-        _require(positive, "model.posterior_variance", self.posterior_variance, "must be positive and finite")
+        require(positive, "model.posterior_variance", self.posterior_variance, "must be positive and finite")
         for name, choices in _MODEL_CHOICES[self.name].items():
             value = getattr(self, name)
             rule = f"must be {' or '.join(str(choice) for choice in choices)} with model.name {self.name}"
-            _require(value in choices, f"model.{name}", value, rule)
+            require(value in choices, f"model.{name}", value, rule)
 
     @property
     def floats_prior(self) -> bool:
@@ -141,8 +134,8 @@ class ObjectiveConfig:
     """Options of that objective, each as `--objective.options.NAME VALUE`."""
 
     def __post_init__(self) -> None:
-        _require(self.beta_warmup >= 0, "objective.beta_warmup", self.beta_warmup, "must not be negative")
-        _require(0 <= self.beta < math.inf, "objective.beta", self.beta, "must be finite and not negative")
+        require(self.beta_warmup >= 0, "objective.beta_warmup", self.beta_warmup, "must not be negative")
+        require(0 <= self.beta < math.inf, "objective.beta", self.beta, "must be finite and not negative")
 
 
 @dataclass(frozen=True)
@@ -177,10 +170,11 @@ class TrainConfig:
     """Decay of the exponential moving average of the weights; 0 turns it off."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the backbones; likelihoods, KL and LSTMs stay float32."""
-    channels_last: bool = True
-    """Keep images in channels-last memory order."""
     compile: bool = False
     """torch.compile the encoder and the decoder."""
+    checkpoint_activations: bool = False
+    """Compute the stages of svg's encoder and decoder again in the backward pass: less memory, more time, same
+    numbers."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
     eval_every: int = 500
@@ -198,17 +192,17 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "log_every", "save_every", "keep", "eval_clips"):
-            _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "must be at least 1")
+            require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "must be at least 1")
         for name in ("warmup", "eval_every", "grad_clip"):
-            _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "must not be negative")
+            require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "must not be negative")
         for name in ("lr", "adam_eps"):
             value = getattr(self, name)
-            _require(0 < value < math.inf, f"train.{name}", value, "must be positive and finite")
-        _require(bool(self.out), "train.out", self.out, "must name a folder")
-        _require(0 <= self.seed < 2**63, "train.seed", self.seed, "must be in [0, 2^63)")
-        _require(all(0 <= b < 1 for b in self.adam_betas), "train.adam_betas", self.adam_betas, "must be in [0, 1)")
-        _require(0 <= self.ema < 1, "train.ema", self.ema, "must be in [0, 1)")
-        _require(0 <= self.final_lr <= 1, "train.final_lr", self.final_lr, "must be in [0, 1]")
+            require(0 < value < math.inf, f"train.{name}", value, "must be positive and finite")
+        require(bool(self.out), "train.out", self.out, "must name a folder")
+        require(0 <= self.seed < 2**63, "train.seed", self.seed, "must be in [0, 2^63)")
+        require(all(0 <= b < 1 for b in self.adam_betas), "train.adam_betas", self.adam_betas, "must be in [0, 1)")
+        require(0 <= self.ema < 1, "train.ema", self.ema, "must be in [0, 1)")
+        require(0 <= self.final_lr <= 1, "train.final_lr", self.final_lr, "must be in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -253,10 +247,10 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         for name in ("horizon", "samples", "fvd_samples", "components", "epochs"):
-            _require(getattr(self, name) >= 1, f"eval.{name}", getattr(self, name), "must be at least 1")
+            require(getattr(self, name) >= 1, f"eval.{name}", getattr(self, name), "must be at least 1")
         for name in ("clips", "context", "seed", "gifs"):
-            _require(getattr(self, name) >= 0, f"eval.{name}", getattr(self, name), "must not be negative")
-        _require(self.memory > 0, "eval.memory", self.memory, "must be positive")
+            require(getattr(self, name) >= 0, f"eval.{name}", getattr(self, name), "must not be negative")
+        require(self.memory > 0, "eval.memory", self.memory, "must be positive")
 
 
 @dataclass(frozen=True)
@@ -273,14 +267,21 @@ class Config:
     def __post_init__(self) -> None:
         rule = f"must be more than the {self.model.n_past} context frames of model.n_past"
         enough = self.model.name == "vae" or self.data.frames > self.model.n_past
-        _require(enough, "data.frames", self.data.frames, rule)
+        require(enough, "data.frames", self.data.frames, rule)
         twice = self.train.compile and self.objective.options.get("gradient_penalty")
         rule = "must be false with objective.options.gradient_penalty: PyTorch compiles no second derivatives"
-        _require(not twice, "train.compile", True, rule)
+        require(not twice, "train.compile", True, rule)
+        if self.train.checkpoint_activations:
+            for option, given in (("model.name vae", self.model.name == "vae"), ("train.compile", self.train.compile)):
+                require(not given, "train.checkpoint_activations", True, f"must be false with {option}")
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain containers, for JSON and YAML."""
         return dataclasses.asdict(self)
+
+
+_RETIRED = (("train", "channels_last"),)  # images and weights are so without an option
+"""Options that configurations saved by earlier versions may hold, and that mean nothing any more."""
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:
@@ -289,83 +290,8 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
     Raises:
         ValueError: an unknown option or a wrong value, named.
     """
-    return from_dict(Config, values)
-
-
-def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
-    """A dataclass, with dataclasses as fields, from plain containers; types are checked, unknown options refused.
-
-    Raises:
-        ValueError: an unknown option, a wrong type or value, or a missing option, named as on the command line.
-    """
-    return _build(cls, values, "", option_names(cls))
-
-
-def option_names(cls: type, prefix: str = "") -> list[str]:
-    """The dotted names of a dataclass's options and groups: train, train.steps, train.lr, ..."""
-    names = []
-    for name, kind in get_type_hints(cls).items():
-        names += [prefix + name]
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            names += option_names(kind, f"{prefix}{name}.")
-    return names
-
-
-def unknown_option(option: str, names: list[str]) -> ValueError:
-    """The error for an option (`train.stps` or `--train.stps`) that is none of `names`, with the likeliest that is."""
-    dashes, name = ("--", option[2:]) if option.startswith("--") else ("", option)
-    if name in names:
-        example = next(other for other in names if other.startswith(f"{name}."))
-        return ValueError(f"{option} is a group of options, such as {dashes}{example}")
-    leaf = name.rpartition(".")[2]
-    namesakes = [other for other in names if other.rpartition(".")[2] == leaf]
-    likely = namesakes or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {' or '.join(dashes + other for other in likely)}?" if likely else "--help lists the options"
-    return ValueError(f"unknown option {option}: {hint}")
-
-
-def _build(cls: type[T], values: object, prefix: str, names: list[str]) -> T:
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{prefix[:-1] or 'the configuration'} is {values!r}, but it must be a group of options")
-    hints = get_type_hints(cls)
-    for key in values:
-        if key not in hints:
-            raise unknown_option(f"{prefix}{key}", names)
-    for item in dataclasses.fields(cls):  # type: ignore[arg-type]
-        optional = item.default is not dataclasses.MISSING or item.default_factory is not dataclasses.MISSING
-        if not optional and item.name not in values:
-            raise ValueError(f"--{prefix}{item.name} is required")
-    return cls(**{key: _convert(value, hints[key], prefix + key, names) for key, value in values.items()})
-
-
-def _convert(value: Any, kind: Any, option: str, names: list[str]) -> Any:
-    """The value as the annotation says, or a ValueError that names the option."""
-    origin, args = get_origin(kind), get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return _build(kind, value, option + ".", names)  # type: ignore[arg-type]
-    if origin in (Union, types.UnionType):
-        inner = next(arg for arg in args if arg is not type(None))
-        return None if value is None else _convert(value, inner, option, names)
-    if origin is Literal:
-        match = [choice for choice in args if type(choice) is type(value) and choice == value]
-        _require(bool(match), option, value, f"must be {' or '.join(str(choice) for choice in args)}")
-        return match[0]
-    if origin in (list, tuple):
-        _require(isinstance(value, (list, tuple)), option, value, "must be a list")
-        if origin is list:
-            return [_convert(item, args[0], option, names) for item in value]
-        _require(len(value) == len(args), option, value, f"must have {len(args)} entries")
-        return tuple(_convert(item, arg, option, names) for item, arg in zip(value, args, strict=True))
-    if origin is dict:
-        _require(isinstance(value, Mapping), option, value, "must be a group of options")
-        return dict(value)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is int:
-        _require(number and value == value // 1, option, value, "must be a whole number")
-        return int(value)
-    if kind is float:
-        _require(number, option, value, "must be a number")
-        return float(value)
-    if kind in (bool, str):
-        _require(isinstance(value, kind), option, value, "must be true or false" if kind is bool else "must be text")
-    return value
+    groups = dict(values)
+    for group, name in _RETIRED:
+        if isinstance(groups.get(group), Mapping):
+            groups[group] = {key: value for key, value in groups[group].items() if key != name}
+    return from_dict(Config, groups)

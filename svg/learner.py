@@ -11,8 +11,10 @@ from torch import Tensor
 from svg import checkpoint
 from svg.checkpoint import Checkpoint
 from svg.config import Config
+from svg.model import SVG
 from svg.objective import Objective
 from svg.optim import Average
+from svg.vae import VAE
 
 
 @dataclass
@@ -24,16 +26,20 @@ class Learner:
     average: Average | None = None
     scaler: torch.amp.GradScaler | None = None
 
+    @property
+    def model(self) -> SVG | VAE:
+        """The model to use: the average, if there is one."""
+        return self.average.model if self.average else self.objective.model
+
     def checkpoint(self, step: int, config: Config, seconds: float) -> Checkpoint:
-        """All of it after optimiser step `step` (counted from 1); the model to use is the average, if there is one.
+        """All of it after optimiser step `step` (counted from 1), in the memory that the next step changes.
 
         Args:
             seconds: of training so far.
         """
-        model = self.average.model if self.average else self.objective.model
         training = self.objective.state_dict() | checkpoint.optimizer_tensors(self.optimizer, self._names())
         state: dict[str, Any] = {"seconds": seconds, "scaler": self.scaler.state_dict() if self.scaler else None}
-        return Checkpoint(step, config.to_dict(), model.state_dict(), training, state)
+        return Checkpoint(step, config.to_dict(), self.model.state_dict(), training, state)
 
     def restore(self, saved: Checkpoint) -> None:
         """Puts back what `checkpoint` gave. Raises CheckpointError where it does not fit."""

@@ -22,8 +22,8 @@ from svg.files import replacing
 
 _FREE_GROUPS = {"eval"}
 _FREE = {"data.path", "data.clips", "data.workers", "train.out", "train.steps", "train.keep", "train.trackers"}
-_FREE |= {"train.log_every", "train.eval_every", "train.eval_clips", "train.save_every"}
-"""What may change when a run goes on: its length, its logs, and where things are."""
+_FREE |= {"train.log_every", "train.eval_every", "train.eval_clips", "train.save_every", "train.checkpoint_activations"}
+"""What may change when a run goes on: its length, its logs, where things are, and what it needs of memory."""
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"config", "files", "launch", "noise", "parallel", "precision", "recompute"},
+    {"config", "files", "launch", "noise", "options", "parallel", "precision", "recompute"},
     {"backbones", "checkpoint", "cli", "likelihoods", "metrics", "recurrent", "video"},
     {"model", "vae"},
     {"objective", "pretrained", "rollout"},

@@ -19,11 +19,13 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 import svg
 import train
 from data.clips import ClipWriter
+from svg import checkpoint
 from svg.cli import Stop
 from svg.config import TrainConfig
 from svg.optim import Average, learning_rate
@@ -99,6 +101,19 @@ def rows(out: Path) -> list[dict[str, float]]:
     return [{key: value for key, value in line.items() if key not in ("seconds", "frames_per_s")} for line in lines]
 
 
+SLOW = """
+import runpy, sys, time
+from svg import checkpoint
+write = checkpoint.save_file
+def slowly(tensors, path):
+    if list(path.parents[1].glob("step_*")):
+        time.sleep(600)
+    write(tensors, path)
+checkpoint.save_file = slowly
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a program that takes for ever to write its second checkpoint."""
 ALL_AT_ONCE = ("--train.steps", "24", "--train.ema", "0.9", "--train.accumulate", "2", "--train.precision", "bf16")
 
 
@@ -107,17 +122,23 @@ def test_killed_twice_and_resumed_the_weights_are_bit_equal(config, tmp_path):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     code, output = finish(start(config, straight, *ALL_AT_ONCE))
     assert code == 0, output
-    seen = 0
-    for _ in range(2):
-        process = start(config, killed, *ALL_AT_ONCE)
-        while len(list((killed / "checkpoints").glob("step_*"))) == 0 or newest(killed) <= seen:
-            assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.01)
-        time.sleep(random.random() * 0.1)
-        process.kill()
-        process.communicate()
-        seen = newest(killed)
-        assert seen < 24
+    # While it trains on and writes its second checkpoint:
+    process = start(config, killed, *ALL_AT_ONCE, launch=(sys.executable, "-c", SLOW))
+    while not (killed / "metrics.jsonl").exists() or not any(row["step"] > 8 for row in rows(killed)):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert checkpoints(killed) == ["step_00000004"] and list((killed / "checkpoints").glob(".step_00000008.*"))
+    # At any time:
+    process = start(config, killed, *ALL_AT_ONCE)
+    while newest(killed) == 4:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    time.sleep(random.random() * 0.1)
+    process.kill()
+    process.communicate()
+    assert newest(killed) < 24
     code, output = finish(start(config, killed, *ALL_AT_ONCE))
     assert code == 0 and "resumed at step" in output, output
     assert checkpoints(killed) == checkpoints(straight) == ["step_00000020", "step_00000024"]
@@ -235,6 +256,44 @@ def test_a_loss_that_is_not_finite_stops_the_run(run, tmp_path, capsys):
     assert "error: nll is not finite at step 2; the last good checkpoint is " in output
     assert "step_00000001: start anew with a lower train.lr" in output
     assert checkpoints(tmp_path / "run") == ["step_00000001"]
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run(run, tmp_path, monkeypatch):
+    write, written = checkpoint.save_file, []
+
+    def full(tensors, path):
+        written.append(path)
+        if len(written) > 2:
+            raise SafetensorError("No space left on device (os error 28)")
+        write(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    message = r"step_00000008 could not be written \(No space left on device \(os error 28\)\): once that is mended"
+    with pytest.raises(checkpoint.CheckpointError, match=message):
+        run()
+    assert os.listdir(tmp_path / "run/checkpoints") == ["step_00000004"]
+
+
+def test_a_run_of_an_earlier_version_goes_on(run, tmp_path):
+    run("--train.steps", "2", "--train.decay", "none")
+    saved = checkpoint.read(tmp_path / "run/checkpoints/step_00000002")
+    saved.config["train"]["channels_last"] = False
+    del saved.config["train"]["checkpoint_activations"]
+    checkpoint.save(tmp_path / "run", saved, keep=1)
+    code, output = run("--train.steps", "4", "--train.decay", "none")
+    assert code == 0 and "resumed at step 2" in output
+    assert svg.load(tmp_path / "run").config.width == 2
+
+
+def test_stages_computed_twice_may_be_wished_for_later_and_change_nothing(run, tmp_path):
+    constant = ("--train.decay", "none", "--train.precision", "bf16")
+    run(*constant)
+    plain = rows(tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "plain")
+    run(*constant, "--train.steps", "6")
+    code, output = run(*constant, "--train.checkpoint_activations")
+    assert code == 0 and "resumed at step 6" in output
+    assert rows(tmp_path / "run") == plain
 
 
 def test_another_run_is_not_trained_over(run, tmp_path):

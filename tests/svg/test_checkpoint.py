@@ -2,7 +2,11 @@
 
 import json
 import os
+import resource
 import shutil
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,7 @@ import torch
 from torch import nn
 
 from svg import checkpoint
-from svg.checkpoint import Checkpoint, CheckpointError
+from svg.checkpoint import Checkpoint, CheckpointError, Writer
 
 FILES = ("config.json", "model.safetensors", "training.json", "training.safetensors", "manifest.json")
 
@@ -119,6 +123,97 @@ def test_killed_at_any_moment_a_whole_checkpoint_remains(tmp_path, monkeypatch):
             assert moment > 10
             return
     raise AssertionError("never finished")
+
+
+def test_a_full_disk_is_one_line_and_changes_nothing(tmp_path):
+    """A limit on the size of files, which the system enforces as it would a full disk."""
+    large = replace(some(2), training={"a": torch.zeros(2**20)})
+    checkpoint.save(tmp_path, some(1), keep=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
+    try:
+        with pytest.raises(CheckpointError) as error:
+            checkpoint.save(tmp_path, large, keep=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(error.value).startswith(f"{tmp_path}/checkpoints/step_00000002 could not be written (")
+    assert "ile too large" in str(error.value) and "the same command goes on" in str(error.value)
+    assert os.listdir(tmp_path / "checkpoints") == ["step_00000001"]
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Writes wait until it is set; `gate.writing` is the number of those that do."""
+    gate, save = threading.Event(), checkpoint.save
+
+    def waiting(*args):
+        gate.writing += 1
+        assert gate.wait(60)
+        return save(*args)
+
+    gate.writing = 0
+    monkeypatch.setattr(checkpoint, "save", waiting)
+    return gate
+
+
+def test_what_is_written_is_what_was_saved_whatever_training_does_next(tmp_path, gate):
+    weight = torch.rand(4, 3, 2, 2).to(memory_format=torch.channels_last)
+    before = weight.clone()
+    with Writer(tmp_path, keep=2) as writer:
+        writer.save(Checkpoint(1, {}, {"weight": weight}, {"model.weight": weight.detach()}, {}))
+        weight.zero_()
+        writer.check()
+        assert steps(tmp_path) == []
+        gate.set()
+    read = checkpoint.read(checkpoint.latest(tmp_path))
+    assert torch.equal(read.weights["weight"], before) and torch.equal(read.training["model.weight"], before)
+
+
+def test_a_snapshot_holds_what_is_there_twice_once():
+    base = torch.arange(6.0).reshape(2, 3)
+    weights = {"base": base, "row": base[:1], "transposed": base.T, "bits": base.view(torch.int32)}
+    taken = Checkpoint(1, {}, weights, {"base": base.detach(), "empty": torch.empty(0)}, {}).snapshot()
+    assert taken.weights["base"].data_ptr() == taken.training["base"].data_ptr() != base.data_ptr()
+    assert all(torch.equal(taken.weights[name], weights[name]) for name in weights)
+    assert len({tensor.data_ptr() for tensor in taken.weights.values()}) == len(weights)
+
+
+def test_one_checkpoint_is_written_at_a_time_and_the_last_is_waited_for(tmp_path, gate):
+    with Writer(tmp_path, keep=2) as writer:
+        writer.save(some(1))
+        second = threading.Thread(target=writer.save, args=(some(2),))
+        second.start()
+        time.sleep(0.1)
+        assert second.is_alive() and gate.writing == 1
+        gate.set()
+        second.join(60)
+        writer.save(some(3))
+    assert steps(tmp_path) == [2, 3] and gate.writing == 3
+
+
+def test_an_error_of_the_thread_reaches_the_loop(tmp_path, monkeypatch, caplog):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    checkpoint.save(tmp_path, some(1), keep=1)
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    message = r"step_00000002 could not be written \(No space left on device\): once that is mended"
+    with pytest.raises(CheckpointError, match=message), Writer(tmp_path, keep=1) as writer:
+        writer.save(some(2))
+        while True:
+            writer.check()
+            time.sleep(0.001)
+    with pytest.raises(CheckpointError, match=message), Writer(tmp_path, keep=1) as writer:
+        writer.save(some(2))
+        writer.save(some(3))
+    with pytest.raises(CheckpointError, match=message), Writer(tmp_path, keep=1) as writer:
+        writer.save(some(2))
+    assert not caplog.records
+    with pytest.raises(ZeroDivisionError), Writer(tmp_path, keep=1) as writer:
+        writer.save(some(2))
+        _ = 1 / 0
+    assert "could not be written (No space left on device)" in caplog.text
+    assert os.listdir(tmp_path / "checkpoints") == ["step_00000001"]
 
 
 @pytest.mark.parametrize("amsgrad", [False, True])

@@ -51,7 +51,7 @@ def test_files_then_options_override_the_defaults(file, tmp_path):
         (["--train.trackers"], []),
         (["--train.adam_betas", "0.5", "1e-1"], (0.5, 0.1)),
         (["--train.compile"], True),
-        (["--train.channels_last", "false"], False),
+        (["--train.compile", "false"], False),
         (["--train.steps", "1e3"], 1000),
         (["--train.out", "1e3"], "1e3"),
         (["--train.init_from", "null"], None),

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svg.config import Config, LikelihoodConfig, ModelConfig, TrainConfig, config_from_dict, from_dict
+from svg.config import Config, LikelihoodConfig, ModelConfig, TrainConfig, config_from_dict
+from svg.options import from_dict
 
 options = st.dictionaries(
     st.text(min_size=1), st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.floats(0, 1))
@@ -61,12 +62,28 @@ def test_json_rebuilds_the_nested_configuration_exactly(options, train):
             "train.compile is True, but it must be false with objective.options.gradient_penalty: PyTorch compiles no "
             "second derivatives",
         ),
+        (
+            {"train": {"compile": True, "checkpoint_activations": True}},
+            "train.checkpoint_activations is True, but it must be false with train.compile",
+        ),
+        (
+            {"train": {"checkpoint_activations": True}, "model": {"name": "vae", "backbone": "conv", "prior": "fixed"}},
+            "train.checkpoint_activations is True, but it must be false with model.name vae",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(values, message):
     with pytest.raises(ValueError) as error:
         config_from_dict(values)
     assert str(error.value) == message
+
+
+def test_a_configuration_of_an_earlier_version_is_read():
+    saved = {"train": {"channels_last": False, "steps": 3}}
+    assert config_from_dict(saved) == Config(train=TrainConfig(steps=3))
+    assert saved["train"]["channels_last"] is False
+    with pytest.raises(ValueError, match="unknown option model.channels_last"):
+        config_from_dict({"model": {"channels_last": True}})
 
 
 def test_whole_floats_are_integers_and_integers_are_floats():
