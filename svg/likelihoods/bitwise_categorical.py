@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from svg.likelihoods.base import Likelihood
-from svg.likelihoods.discrete import DiscreteDistribution
+from svg.likelihoods.discrete import LEVELS, DiscreteDistribution
+from svg.likelihoods.distribution import uniform_like
+from svg.noise import Noise
 
 
 class BitwiseCategorical(Likelihood):
@@ -51,7 +53,22 @@ class BitwiseLevels(DiscreteDistribution):
     def mode(self) -> Tensor:
         return (self._per_bit(lambda i: 2**i) * (self.logits > 0)).sum(0) / 255
 
-    def _per_bit(self, value: Callable[[int], int]) -> Tensor:
+    def cdf(self, x: Tensor) -> Tensor:
+        """P(k <= level): k first falls below the level at one of its set bits, or equals it."""
+        level = torch.floor(255 * (x + 1e-6)).long()
+        below, equal = torch.zeros_like(self.logits[0]), torch.ones_like(self.logits[0])
+        for i in reversed(range(8)):
+            zero, one = (-self.logits[i]).sigmoid(), self.logits[i].sigmoid()
+            is_set = (level >> i) & 1 == 1
+            below = torch.where(is_set, below + equal * zero, below)
+            equal = equal * torch.where(is_set, one, zero)
+        return torch.where(level < 0, 0.0, torch.where(level >= LEVELS - 1, 1.0, below + equal))
+
+    def _draw(self, noise: Noise | None) -> Tensor:
+        """Bit by bit."""
+        draws = [uniform_like(None if noise is None else noise.child(i), self.logits[i]) for i in range(8)]
+        return (self._per_bit(lambda i: 2**i) * (torch.stack(draws) < self.logits.sigmoid())).sum(0) / 255
+
+    def _per_bit(self, value: Callable[[Tensor], Tensor]) -> Tensor:
         """value(i) for each bit i, along the first dimension of the logits."""
-        values = torch.tensor([value(i) for i in range(8)], device=self.device)
-        return values.view(8, *[1] * (self.logits.ndim - 1))
+        return value(torch.arange(8, device=self.device)).view(8, *[1] * (self.logits.ndim - 1))

@@ -7,8 +7,8 @@ from einops import rearrange
 from torch import Tensor
 
 from svg.likelihoods.base import Likelihood
-from svg.likelihoods.discrete import DiscreteDistribution, require_integers
-from svg.likelihoods.discretized import LogisticLevels
+from svg.likelihoods.discrete import LEVELS, DiscreteDistribution, require_integers
+from svg.likelihoods.discretized import HALF_BIN, LogisticLevels
 from svg.likelihoods.distribution import uniform_like
 from svg.likelihoods.numerics import smooth_floor
 from svg.likelihoods.options import require_at_least, require_floor
@@ -69,6 +69,24 @@ class LogisticMixtureLevels(DiscreteDistribution):
     @property
     def mean(self) -> Tensor:
         return (self.log_weights.exp() * self.logistics.mean).sum(-4)
+
+    @property
+    def stddev(self) -> Tensor:
+        """From E[(k - a)^2] = sum_{k >= a} (2(k - a) + 1) P(> k) + sum_{k < a} (2(a - k) - 1) P(<= k), a the level next
+        to the mean: the tails on either side of it, of which no digits cancel."""
+        mean, precision = 255 * self.mean, torch.exp(-self.logistics.log_scale)
+        level = torch.round(mean)
+        first, width = (HALF_BIN - self.logistics.location) * precision, precision / 255
+        total, weights = torch.zeros_like(mean), self.log_weights.exp()
+        for k in range(LEVELS - 1):
+            side = torch.where(k < level, 1.0, -1.0).unsqueeze(-4)
+            tail = (weights * torch.sigmoid(side * (first + k * width))).sum(-4)
+            total += (2 * (k - level) + 1).abs() * tail
+        return (total - (mean - level).square()).clamp(min=0).sqrt() / 255
+
+    def cdf(self, x: Tensor) -> Tensor:
+        values = x.expand(self.logistics.location[..., 0, :, :, :].shape)
+        return (self.log_weights.exp() * self.logistics.cdf(values.unsqueeze(-4))).sum(-4)
 
     def _component_mass(self, levels: Tensor) -> Tensor:
         batch, shape = self.logistics.location.shape[:-4], self.logistics.location.shape[-3:]

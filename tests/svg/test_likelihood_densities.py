@@ -127,8 +127,9 @@ def test_masses_sum_to_one_and_give_the_moments(name):
         assert torch.allclose(distribution.stddev.double() ** 2, variance, atol=1e-6, rtol=1e-2)
     levels = torch.arange(256)[masses.argmax(2)]
     assert torch.allclose(distribution.mode, levels / 255)
-    below = (masses * (values <= 100 / 255)).sum(2)
-    assert torch.allclose(distribution.cdf(torch.tensor(100 / 255)).double(), below, atol=1e-5)
+    for level in (-1, 0, 1, 100, 127, 128, 254, 255):
+        below = masses[:, :, : level + 1].sum(2)
+        assert torch.allclose(distribution.cdf(torch.tensor(level / 255)).double(), below, atol=1e-5)
     if name != "logistic_mixture":  # its channels are dependent: see below
         score = log_masses.gather(2, target.long().unsqueeze(2)).sum((2, 3, 4, 5))
         assert torch.allclose(distribution.log_prob(target), score, rtol=1e-5)
