@@ -10,7 +10,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from benchmarks.harness import parser, publish, timed
+from benchmarks.harness import parse, parser, publish, timed
 from data import bair, robot_push
 from data.clips import ClipStore
 from data.sampling import Windows, batches, loader
@@ -29,7 +29,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--clips", type=int, default=256)
     made.add_argument("--batch", type=int, default=100)
-    options = made.parse_args()
+    options = parse(made)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         sizes = {"clips": options.clips, "val_clips": 1, "test_clips": 1, "progress": False}

@@ -10,7 +10,7 @@ import statistics
 
 import torch
 
-from benchmarks.harness import device, interleave, parser, publish
+from benchmarks.harness import device, interleave, parse, parser, publish
 from svg import likelihoods
 from svg.config import ModelConfig
 from svg.metrics import psnr, ssim
@@ -24,7 +24,7 @@ def main() -> None:
     made.add_argument("--clips", type=int, default=1)
     made.add_argument("--samples", type=int, default=20)
     made.add_argument("--horizon", type=int, default=28)
-    options = made.parse_args()
+    options = parse(made)
     where = device()
     torch.manual_seed(0)
     model = SVG(ModelConfig(backbone=options.backbone), likelihoods.build("optimal_sigma")).to(where).eval()

@@ -61,14 +61,18 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(REGISTRY), help="likelihoods; all by default")
     parser.add_argument("--clips", type=int, default=16, help="batch size")
     parser.add_argument("--frames", type=int, default=11, help="explained frames of a clip")
+    parser.add_argument("--threads", type=int, help="of PyTorch on a CPU [as PyTorch chooses]")
     parser.add_argument("--json", action="store_true", help="one likelihood, in this process")
     options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
     if options.json:
         print(json.dumps(measure(options.names[0], options.clips, options.frames)))
         return
     print(f"| likelihood | channels | output (MiB) | loss and gradient (MiB) | seconds |\n|{'---|' * 5}")
     for name in options.names:  # a process each: the peak is of a process's whole life
         size = ["--clips", str(options.clips), "--frames", str(options.frames)]
+        size += ["--threads", str(torch.get_num_threads())]
         done = subprocess.run([sys.executable, __file__, name, "--json", *size], capture_output=True, text=True)
         if done.returncode:
             print(f"| {name} | failed: {done.stderr.strip().splitlines()[-1] if done.stderr else 'killed'} |")

@@ -22,15 +22,15 @@ class CellStack(nn.Module):
     def __init__(self, net: Recurrent) -> None:
         super().__init__()
         self.embed = net.embed
-        layers, size = net.lstm.num_layers, net.lstm.hidden_size
-        self.cells = nn.ModuleList(nn.LSTMCell(size, size) for _ in range(layers))
+        layers, self.size = net.lstm.num_layers, net.lstm.hidden_size
+        self.cells = nn.ModuleList(nn.LSTMCell(self.size, self.size) for _ in range(layers))
         for i, cell in enumerate(self.cells):
             for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
                 setattr(cell, kind, getattr(net.lstm, f"{kind}_l{i}"))
 
     def reset(self, batch: int) -> None:
         like = self.embed.weight
-        self.state = [(like.new_zeros(batch, c.hidden_size), like.new_zeros(batch, c.hidden_size)) for c in self.cells]
+        self.state = [(like.new_zeros(batch, self.size), like.new_zeros(batch, self.size)) for _ in self.cells]
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.embed(x)

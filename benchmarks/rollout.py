@@ -13,7 +13,7 @@ import statistics
 
 import torch
 
-from benchmarks.harness import device, interleave, parser, publish, ratio
+from benchmarks.harness import device, interleave, parse, parser, publish, ratio
 from benchmarks.naive import NaiveSVG
 from svg import likelihoods
 from svg.config import ModelConfig
@@ -30,7 +30,7 @@ def main() -> None:
     made.add_argument(
         "--one-by-one", type=int, default=5, help="samples that the unbatched loop is timed on [%(default)s]"
     )
-    options = made.parse_args()
+    options = parse(made)
     config, where = ModelConfig(backbone=options.backbone), device()
     torch.manual_seed(0)
     model = SVG(config, likelihoods.build("optimal_sigma")).to(where).eval()

@@ -3,12 +3,13 @@
     python -m benchmarks.train_step                     # vgg/BAIR, batch 8 on a CPU, 100 on a GPU
     python -m benchmarks.train_step --backbone dcgan --batch 16
 
-All variants start from the same weights and take the same frames; forward, backward and Adam are timed, in turn.
+All variants start from the same weights and take the same frames; forward, backward and Adam are timed, in turn. The
+memory is measured apart, of each variant in a process of its own.
 """
 
 from __future__ import annotations
 
-import copy
+import argparse
 import statistics
 from collections.abc import Callable
 
@@ -16,11 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.harness import device, interleave, matmul_ceiling, parser, publish, ratio
+from benchmarks.harness import ceiling, device, interleave, parse, parser, peak_memory, publish, ratio
 from benchmarks.naive import NaiveSVG
 from svg import likelihoods
 from svg.config import ModelConfig
 from svg.model import SVG
+
+VARIANTS = ("naive, float32", "svg-lp, float32", "naive, bf16", "svg-lp, bf16")
 
 
 def step_of(net: nn.Module, model: SVG, frames: Tensor, noise: Tensor, bf16: bool) -> Callable[[], Tensor]:
@@ -39,6 +42,26 @@ def step_of(net: nn.Module, model: SVG, frames: Tensor, noise: Tensor, bf16: boo
     return step
 
 
+def draw(batch: int, frames: int, config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """Frames uint8 (B, T, C, H, W), in memory as in the store, and the noise (B, T-1, Z) of a training step."""
+    shape = (batch, frames, config.size, config.size, config.channels)
+    made = torch.randint(0, 256, shape, dtype=torch.uint8).permute(0, 1, 4, 2, 3)
+    return made.to(device()), torch.randn(batch, frames - 1, config.z_dim).to(device())
+
+
+def build(name: str, options: argparse.Namespace) -> Callable[[], Tensor]:
+    """The training step of one of VARIANTS."""
+    config = ModelConfig(backbone=options.backbone, width=options.width)
+    torch.manual_seed(0)
+    model = SVG(config, likelihoods.build("optimal_sigma")).to(device())
+    frames, noise = draw(options.batch, options.frames, config)
+    bf16 = name.endswith("bf16")
+    if name.startswith("svg-lp"):
+        return step_of(model, model, frames, noise, bf16)
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return step_of(NaiveSVG(model), model, frames.contiguous(), noise, bf16)
+
+
 def main() -> None:
     """Measures and publishes."""
     made = parser(__doc__)
@@ -46,52 +69,36 @@ def main() -> None:
     made.add_argument("--batch", type=int, default=100 if torch.cuda.is_available() else 8)
     made.add_argument("--frames", type=int, default=12)
     made.add_argument("--width", type=int, default=64)
-    options = made.parse_args()
-    config = ModelConfig(backbone=options.backbone, width=options.width)
-    where, shape = device(), (options.batch, options.frames, 64, 64, 3)
-    torch.manual_seed(0)
-    ours = SVG(config, likelihoods.build("optimal_sigma")).to(where)
-    frames = torch.randint(0, 256, shape, dtype=torch.uint8, device=where).permute(0, 1, 4, 2, 3)
-    noise = torch.randn(options.batch, options.frames - 1, config.z_dim, device=where)
+    options = parse(made)
+    if options.batch < 2:
+        made.error("--batch must be at least 2: naive's BatchNorm sees one frame of each clip at a time")
 
-    steps = {}
-    for name, bf16 in (("float32", False), ("bf16", True)):
-        published = copy.deepcopy(ours).to(memory_format=torch.contiguous_format)
-        steps[f"naive, {name}"] = step_of(NaiveSVG(published), published, frames.contiguous(), noise, bf16)
-        model = copy.deepcopy(ours)
-        steps[f"svg-lp, {name}"] = step_of(model, model, frames, noise, bf16)
-    flops, memory = {}, {}
+    memory = {name: peak_memory(build, name, options) for name in VARIANTS}
+    steps = {name: build(name, options) for name in VARIANTS}
+    flops = {}
     for name, step in steps.items():
-        if where.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
         with FlopCounterMode(display=False) as counter:
             step()
         flops[name] = counter.get_total_flops()
-        memory[name] = torch.cuda.max_memory_allocated() / 2**30 if where.type == "cuda" else None
     seconds = interleave(steps, options.rounds)
-    ceilings = {"float32": matmul_ceiling(torch.float32), "bf16": matmul_ceiling(torch.bfloat16)}
+    ceilings = {"float32": ceiling(torch.float32), "bf16": ceiling(torch.bfloat16)}
 
     rows = []
     for name, spent in seconds.items():
-        median, precision = statistics.median(spent), name.split(", ")[1]
+        median, precision, most = statistics.median(spent), name.split(", ")[1], memory[name]
         row = {
             "": name,
             "s/step": round(median, 3),
             "frames/s": round(options.batch * options.frames / median),
-            "TFLOP": round(flops[name] / 1e12, 3),
-            "MFU": f"{100 * flops[name] / median / ceilings[precision]:.0f} %",
+            "TFLOP": round(flops[name] / 1e12, 4),
+            "MFU": f"{100 * flops[name] / median / ceilings[precision][0]:.0f} %",
             "against naive float32": ratio(seconds["naive, float32"], spent),
             "against naive, same precision": ratio(seconds[f"naive, {precision}"], spent),
         }
-        rows.append(row | ({"peak GiB": round(memory[name], 1)} if memory[name] is not None else {}))
-    ceiling = ", ".join(f"{name} {value / 1e12:.2f}" for name, value in ceilings.items())
-    note = f"Batch {options.batch} x {options.frames} frames; matmul ceilings in TFLOP/s: {ceiling}."
-    publish(
-        f"train_step_{options.backbone}",
-        rows,
-        options,
-        note,
-    )
+        rows.append(row | ({"peak GiB": round(most, 2)} if most is not None else {}))
+    found = ", ".join(f"{name} {value / 1e12:.2f} ({what})" for name, (value, what) in ceilings.items())
+    note = f"Batch {options.batch} x {options.frames} frames; ceilings of MFU in TFLOP/s: {found}."
+    publish(f"train_step_{options.backbone}", rows, options, note)
 
 
 if __name__ == "__main__":
