@@ -65,12 +65,13 @@ class Average(Generic[M]):
         pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
         self._means = [mean for mean, _ in pairs if mean.is_floating_point()]
         self._values = [value for mean, value in pairs if mean.is_floating_point()]
-        self._counters = [(mean, value) for mean, value in pairs if not mean.is_floating_point()]
+        self._copies = [mean for mean, _ in pairs if not mean.is_floating_point()]
+        self._counters = [value for mean, value in pairs if not mean.is_floating_point()]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Takes the model's weights after optimiser step `step` (from 0) into the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self._means, self._values, 1 - decay)
-        for mean, value in self._counters:
-            mean.copy_(value)
+        if self._counters:
+            torch._foreach_copy_(self._copies, self._counters)

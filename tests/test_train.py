@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
+from device_reads import DeviceReads
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -294,6 +295,18 @@ def test_stages_computed_twice_may_be_wished_for_later_and_change_nothing(run, t
     code, output = run(*constant, "--train.checkpoint_activations")
     assert code == 0 and "resumed at step 6" in output
     assert rows(tmp_path / "run") == plain
+
+
+def test_nothing_waits_for_the_device_between_log_lines(run, tmp_path):
+    """Twice as many steps before the one log line read the device as often."""
+    options = ("--train.log_every", "100", "--train.save_every", "100", "--train.eval_every", "0", *ALL_AT_ONCE[2:])
+    seen = []
+    for steps in ("4", "8"):
+        with DeviceReads() as reads:
+            run(*options, "--train.checkpoint_activations", "--train.steps", steps)
+        seen.append(reads.seen)
+        (tmp_path / "run").rename(tmp_path / steps)
+    assert seen[0] == seen[1] != []
 
 
 def test_another_run_is_not_trained_over(run, tmp_path):

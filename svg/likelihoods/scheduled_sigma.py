@@ -51,12 +51,13 @@ class ScheduledSigma(Likelihood):
         return self.log_sigma.exp()
 
     def _at(self, step: int) -> Tensor:
-        """Log sigma at a step."""
-        steps, last = self.steps, len(self.steps) - 1
-        after = torch.searchsorted(steps, torch.tensor(step, device=steps.device), right=True).clamp(min(1, last), last)
+        """Log sigma at a step, found without waiting for the device."""
+        last = len(self.steps) - 1
+        after = torch.searchsorted(self.steps, step, right=True).clamp(min(1, last), last)
         before = (after - 1).clamp(min=0)
-        part = ((step - steps[before]) / (steps[after] - steps[before]).clamp(min=1)).clamp(0, 1)
-        return torch.lerp(self.log_sigmas[before], self.log_sigmas[after], part)
+        since, until = self.steps.take(before), self.steps.take(after)
+        part = ((step - since) / (until - since).clamp(min=1)).clamp(0, 1)
+        return torch.lerp(self.log_sigmas.take(before), self.log_sigmas.take(after), part)
 
     def _distribution(self, params: Tensor) -> Normal:
         if not len(self.steps):
