@@ -92,8 +92,9 @@ def launch(processes: int, group: Group) -> dict[str, Any]:
             [*command, json.dumps(asdict(group))], cwd=ROOT, env=env, capture_output=True, text=True, check=False
         )
         if done.returncode or not result.exists():
-            said = (done.stderr or done.stdout).strip()[-2000:]
-            raise ChildProcessError(f"a group of {processes} ended with exit code {done.returncode}:\n{said}")
+            own = done.stderr.rpartition("Traceback")[0] or done.stderr  # the launcher's own traceback comes last
+            said = (own or done.stdout).strip()[-2000:]
+            raise ChildProcessError(f"a group of {processes} failed:\n{said}")
         found: dict[str, Any] = json.loads(result.read_text())
     assert found["processes"] == processes
     return found | {"step_s": {int(share): spent for share, spent in found["step_s"].items()}}

@@ -107,3 +107,11 @@ def test_wrong_options_are_named(wrong, named, monkeypatch, capsys):
         scaling.options_given()
     assert exit_.value.code == 2
     assert named in capsys.readouterr().err
+
+
+def test_a_group_that_fails_says_why(tmp_path):
+    done = command(
+        "--processes", 1, "--batch", 2, "--frames", 1, "--width", 2, "--backbone", "dcgan", "--out", tmp_path
+    )
+    assert done.returncode == 2
+    assert "error: a group of 1 failed:\nerror: 1 frames are too few" in done.stderr and "Traceback" not in done.stderr
