@@ -49,13 +49,16 @@ class Column:
         self.file.close()
 
     def append(self, values: NDArray[Any]) -> None:
+        """Adds rows (n, *row)."""
         self.file.write(np.ascontiguousarray(values, self.dtype).data)
         self.rows += len(values)
 
     def sync(self) -> None:
+        """Makes the rows so far safe from a crash."""
         sync(self.file)
 
     def finish(self) -> None:
+        """Writes the number of rows into the header, safely; until then a reader finds those of the beginning."""
         self._write_header()
         self.sync()
 
@@ -118,15 +121,22 @@ class Journal:
         self.file.close()
 
     def write(self, entry: Mapping[str, Any]) -> None:
+        """Adds a line, safe from a crash when this returns."""
         self.file.write(json.dumps(entry).encode() + b"\n")
         sync(self.file)
 
 
 def file_names(arrays: Mapping[str, int]) -> list[str]:
+    """The .npy files of a store with these per-frame arrays."""
     return [f"{name}.npy" for name in ("frames", "starts", "lengths", *arrays)]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
+    """A store's manifest.
+
+    Raises:
+        StoreError: there is no store, the manifest is damaged, or it is another program's or a newer version's.
+    """
     path = folder / MANIFEST
     if not folder.exists():
         raise StoreError(f"{folder}: there is no such folder")
@@ -168,5 +178,6 @@ def file_digests(folder: Path, sizes: Mapping[str, int]) -> dict[str, str]:
 
 
 def sync(file: IO[bytes]) -> None:
+    """Flushes a file to the disk."""
     file.flush()
     os.fsync(file.fileno())
