@@ -57,6 +57,7 @@ def peak(device: torch.device) -> float:
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(REGISTRY), help="likelihoods; all by default")
     parser.add_argument("--clips", type=int, default=16, help="batch size")

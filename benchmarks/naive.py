@@ -29,6 +29,7 @@ class CellStack(nn.Module):
                 setattr(cell, kind, getattr(net.lstm, f"{kind}_l{i}"))
 
     def reset(self, batch: int) -> None:
+        """Zero states for B sequences."""
         like = self.embed.weight
         self.state = [(like.new_zeros(batch, self.size), like.new_zeros(batch, self.size)) for _ in self.cells]
 
@@ -41,6 +42,8 @@ class CellStack(nn.Module):
 
 
 class NaivePredictor(nn.Module):
+    """`PredictorLSTM`, one frame a call."""
+
     def __init__(self, net: PredictorLSTM) -> None:
         super().__init__()
         self.cells, self.output = CellStack(net), net.output
@@ -50,6 +53,8 @@ class NaivePredictor(nn.Module):
 
 
 class NaiveGaussian(nn.Module):
+    """`GaussianLSTM`, one frame a call."""
+
     def __init__(self, net: GaussianLSTM) -> None:
         super().__init__()
         self.cells, self.mean, self.logvar = CellStack(net), net.mean, net.logvar
@@ -83,6 +88,7 @@ class NaiveSVG(nn.Module):
         self.prior = NaiveGaussian(model.prior) if self.config.prior == "learned" else None
 
     def cells(self) -> list[CellStack]:
+        """The stacks of the nets that the model has."""
         return [net.cells for net in (self.predictor, self.posterior, self.prior) if net is not None]
 
     def forward(self, frames: Tensor, noise: Tensor | None) -> Outputs:

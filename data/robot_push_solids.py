@@ -102,6 +102,7 @@ class View:
         return fixed_point(self.camera.project(points - points[..., 2:] * LIGHT)[0] * (self.size * 2))
 
     def distance(self, points: np.ndarray) -> np.ndarray:
+        """From the camera to world points (..., 3), in metres: (...)."""
         return np.linalg.norm(points - np.array(self.camera.position), axis=-1)
 
 

@@ -24,7 +24,7 @@ STRIP = 14
 
 
 class Form(Protocol):
-    """How clips are written."""
+    """How clips are written: options of `eval.py export` and `predict` (svg/eval_options.py says what each does)."""
 
     @property
     def formats(self) -> Sequence[str]: ...

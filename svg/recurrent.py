@@ -55,6 +55,7 @@ class Recurrent(nn.Module):
         self.lstm = nn.LSTM(size, size, layers, batch_first=True)
 
     def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Outputs (B, T, R) of inputs (B, T, in) and the state after them; without a state, from zeros."""
         return self.lstm(self.embed(x.to(self.embed.weight.dtype)), state)
 
 
