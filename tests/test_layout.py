@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"config", "files", "launch", "noise", "options", "parallel", "precision", "recompute"},
     {"backbones", "checkpoint", "cli", "likelihoods", "metrics", "recurrent", "video"},
-    {"model", "vae"},
+    {"folding", "model", "vae"},
     {"objective", "pretrained", "rollout"},
 ]
 """Parts of svg, lowest first; those not named are above all of them."""
