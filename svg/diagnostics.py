@@ -76,7 +76,7 @@ def jacobian(model: VAE, z: Tensor) -> Tensor:
 def has_one_sigma(model: VAE) -> bool:
     """Whether the likelihood is N(mean, sigma^2 I) with one sigma for everything."""
     distribution = model.distribution(model.prior.mean)
-    return isinstance(distribution, Normal) and distribution.log_sigma.numel() == 1
+    return isinstance(distribution, Normal) and distribution.log_sigma.ndim == 0
 
 
 @torch.no_grad()

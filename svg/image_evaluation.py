@@ -42,13 +42,14 @@ ROWS = {
     "nll": "  -log p(x | z)",
     "kl": "  KL",
     "bits_per_dim": "bits/dim, at most",
-    "iwae": "IWAE-{k} (nats)",
+    "neg_iwae": "-IWAE-{k} (nats)",
     "iwae_bits_per_dim": "IWAE-{k} bits/dim, at most",
-    "evidence": f"evidence, linearised, of {JACOBIANS} images",
+    "neg_evidence": f"-log p(x), linearised, of {JACOBIANS} images",
     "sse": "squared error, z = mu",
     "sse_sampled": "squared error, z ~ q",
 }
-"""What is measured of each image, and how it is called."""
+"""What is measured of each image, and how it is called: what is in nats is a -log p or a bound on it, the lower the
+better."""
 
 LATENT_ROWS = {
     "active_units": "active units",
@@ -112,7 +113,7 @@ def _measure(model: VAE, frames: Tensor, index: Tensor, k: int, seed: int) -> di
         distribution = model.distribution(z)
         nll, kl = -distribution.log_prob(images), q.kl(p)
         found |= {"neg_elbo": nll + kl, "nll": nll, "kl": kl, "sse_sampled": _sse(distribution.mean, x)}
-        found["iwae"] = iwae(model, images, index, k, seed)
+        found["neg_iwae"] = -iwae(model, images, index, k, seed)
         if distribution.support != "binary":
             exact = -dequantized_log_prob(distribution, images, noise.child(0))
             found["bits_per_dim"] = torch.as_tensor(bits_per_dim(exact + kl, dims))
@@ -122,12 +123,12 @@ def _measure(model: VAE, frames: Tensor, index: Tensor, k: int, seed: int) -> di
 
 
 def measure_evidence(model: VAE, batches: Iterable[Batch]) -> dict[str, Tensor]:
-    """The linearised evidence of the first images, where it is defined and its determinant small."""
+    """-log p(x), linearised, of the first images, where it is defined and its determinant small."""
     if model.config.posterior == "deterministic" or model.latent_size > LARGEST_DETERMINANT:
         return {}
     frames = torch.cat([batch["frames"].flatten(0, 1)[:JACOBIANS, None] for batch in batches])[:JACOBIANS]
     with evaluating(model):
-        return {"evidence": diagnostics.evidence(model, frames)} if diagnostics.has_one_sigma(model) else {}
+        return {"neg_evidence": -diagnostics.evidence(model, frames)} if diagnostics.has_one_sigma(model) else {}
 
 
 def _sse(mean: Tensor, x: Tensor) -> Tensor:

@@ -79,9 +79,9 @@ def test_trained_and_evaluated(run, tmp_path, case):
     assert all(math.isfinite(value) for value in values)
     assert 0 <= found["latents"]["active_units"] <= 4
     stochastic = "deterministic" not in CASES[case]
-    assert ("neg_elbo" in found["images"]) == ("iwae" in found["images"]) == stochastic
+    assert ("neg_elbo" in found["images"]) == ("neg_iwae" in found["images"]) == stochastic
     assert ("bits_per_dim" in found["images"]) == stochastic
-    assert ("evidence" in found["images"]) == (case in ("optimal_sigma", "bilbo"))
+    assert ("neg_evidence" in found["images"]) == (case in ("optimal_sigma", "bilbo"))
     for name in ("reconstructions", "samples", "interpolations", "latents", "training"):
         assert Image.open(out / f"{name}.png").width > 300
     assert isinstance(svg.load(tmp_path / "run"), svg.VAE)

@@ -79,7 +79,7 @@ def test_the_evidence_knows_the_floating_prior():
 
 
 def test_the_evidence_needs_one_sigma():
-    for name in ("pixel_sigma", "laplace"):
+    for name in ("pixel_sigma", "laplace", "trainable_iso_d"):
         with pytest.raises(ValueError, match=f"Gaussian likelihood of one sigma: {name} is none"):
             diagnostics.evidence(vae(name), images(2))
 
