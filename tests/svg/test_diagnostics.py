@@ -15,7 +15,7 @@ from svg.samplers import GaussianMixture
 
 
 def test_active_units():
-    mean = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.5, 0.05, 0.0])
+    mean = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.15, 0.07, 0.0])
     assert diagnostics.active_units(mean) == 2
 
 

@@ -195,6 +195,19 @@ def test_discretised_masses_agree_with_scipy(name, mean, log_scale, level):
         assert got == pytest.approx(math.log(mass), rel=2e-5, abs=2e-5 + 3e-7 * distance * (1 + distance))
 
 
+@pytest.mark.parametrize("sigma", [0.099, 0.101, 1.0, 20.0])
+def test_a_narrow_bin_of_a_gaussian_has_the_mass_of_its_curved_density(sigma):
+    """Either side of where the bin becomes narrow, in float64."""
+    options = {"mean": "identity", "floor": "none", "init": sigma}
+    likelihood = head("discretized_gaussian", 1, (1, 1), **options).double().requires_grad_(False)
+    distribution = likelihood.distribution(torch.full((1, 1, 1, 1, 1), 0.5).double())
+    scale = float(distribution.log_scale.exp())
+    for level in (1, 60, 127, 254):
+        ends = (np.array([level - 0.5, level + 0.5]) / 255 - 0.5) / scale
+        expected = math.log(integrate.quad(stats.norm.pdf, *ends)[0])
+        assert float(distribution.log_mass(torch.tensor(level))) == pytest.approx(expected, abs=2e-8)
+
+
 @pytest.mark.parametrize("name", [name for name in REGISTRY if name != "student_t"])
 def test_draws_have_the_distributions_moments(name):
     likelihood = head(name, size=(3, 2)).eval()
@@ -249,6 +262,38 @@ def test_a_beta_has_no_mass_at_the_ends():
         assert float(distribution.log_prob(torch.full((1, 1, 1, 1, 1), x, dtype=torch.float64))) == -math.inf
     for k in (0, 255):
         assert torch.isfinite(distribution.log_prob(torch.full((1, 1, 1, 1, 1), k, dtype=torch.uint8)))
+
+
+def test_maps_become_the_parameters_of_the_specification():
+    """likelihoods.md, section A: concentrations 1 + softplus, at least 1 + 1e-4; nu = 2 + softplus."""
+    for raw, expected in ((0.0, 1 + math.log(2)), (-100.0, 1 + 1e-4), (30.0, 31.0)):
+        _, beta = one_pixel("beta", [raw, raw])
+        assert float(beta.a) == pytest.approx(expected) and float(beta.b) == pytest.approx(expected)
+        _, student = one_pixel("student_t", [0.0, 0.0, raw])
+        assert float(student.nu) == pytest.approx(max(expected + 1, 2) if raw > -100 else 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "floor"),
+    [
+        ("pixel_sigma", -6),
+        ("student_t", -6),
+        ("trainable_iso_d", -6),
+        ("trainable_diag_i", -6),
+        ("discretized_gaussian", -6),
+        ("discretized_logistic", -6),
+        ("logistic_mixture", -7),
+    ],
+)
+def test_scale_maps_have_the_specifications_smooth_floors(name, floor):
+    for raw in (-200.0, floor + 1.0, 0.0):
+        likelihood = head(name, 1, (1, 1)).double().requires_grad_(False)
+        for parameter in likelihood.parameters():
+            parameter.fill_(raw)
+        distribution = likelihood.distribution(torch.full((1, 1, likelihood.param_channels, 1, 1), raw).double())
+        part = getattr(distribution, "logistics", distribution)
+        log_scale = part.log_sigma if isinstance(part, Normal) else part.log_scale
+        assert float(log_scale.flatten()[0]) == pytest.approx(floor + math.log1p(math.exp(raw - floor)), rel=1e-9)
 
 
 def test_bernoulli_is_the_binary_density_and_cross_entropy():

@@ -88,6 +88,9 @@ def test_bilbo_with_baggins_is_equation_30():
     log_determinant = 784 * (2 * math.pi * tau * sse / information).log()
     bilbo = -0.5 * (torch.log1p(m / variance).sum() + information / tau + log_determinant.mean())
     torch.testing.assert_close(loss, -bilbo, rtol=1e-6, atol=0)
+    attached = gradients(-bilbo, model)
+    for name, gradient in gradients(loss, model).items():
+        torch.testing.assert_close(gradient, attached[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_bilbo_for_svg_is_equation_24_where_the_prior_mean_is_zero():
@@ -249,6 +252,42 @@ def test_mmd_tells_distributions_apart():
     generator = torch.Generator().manual_seed(1)
     a, b = torch.randn(2, 1000, 4, generator=generator)
     assert abs(mmd(a, b).mean()) < 0.02 < mmd(2 * a, b).mean()
+
+
+def test_the_published_weights_and_scales_are_the_defaults():
+    """Kumar et al. 2018 (lambda_d = 10 lambda_od), Tolstikhin et al. 2018 (c = 2 Z s), Ghosh et al. 2020."""
+    dip, wae, rae = (REGISTRY[name](ObjectiveConfig(name=name)) for name in ("dip_vae", "wae_mmd", "rae"))
+    assert dip.weights(0) == {"nll": 1, "kl": 1, "dip": 1} and (dip.off_diagonal, dip.diagonal) == (10, 100)
+    assert wae.weights(0) == {"nll": 1, "mmd": 100} and rae.weights(0)["l2"] == 1
+    a, b = torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]])
+    expected = sum(4 * s / (4 * s + 25) for s in (0.1, 0.2, 0.5, 1, 2, 5, 10))
+    assert kernel(a, b).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", ["i", "ii"])
+def test_the_dip_penalty_is_kumars(kind):
+    model, x = vae(), images()
+    ours = objective(model, "dip_vae", options={"kind": kind, "off_diagonal": 3.0, "diagonal": 0.7})
+    _, terms = ours(x, INDEX, 0)
+    posterior = model.encode(x)
+    covariance = posterior.mean[:, 0].T.cov(correction=0)
+    if kind == "ii":
+        covariance = covariance + posterior.logvar.exp().mean((0, 1)).diag()
+    off = covariance - covariance.diagonal().diag()
+    expected = 3.0 * off.square().sum() + 0.7 * (covariance.diagonal() - 1).square().sum()
+    torch.testing.assert_close(terms["dip"], expected.detach().expand(6, 1))
+
+
+def test_the_weights_of_the_options_are_used():
+    x, options = images(), {"l2": 0.3, "gradient_penalty": 0.2}
+    for name, weights in (("rae", options), ("wae_mmd", {"mmd": 7.0})):
+        model = vae(posterior="deterministic")
+        ours = objective(model, name, options=options if name == "rae" else {"weight": 7.0})
+        loss, terms = ours(x, INDEX, 0)
+        expected = terms["nll"].mean() + sum(weight * terms[term].mean() for term, weight in weights.items())
+        torch.testing.assert_close(loss.detach(), expected)
+        if name == "rae":
+            torch.testing.assert_close(terms["l2"], 0.5 * model.encode(x).mean.square().sum(-1).detach())
 
 
 def test_dip_covariance():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from test_model import frames, make
@@ -32,6 +34,10 @@ def test_the_floating_prior_has_the_second_moments():
     z = samplers.build("floating", vae(), latents).sample(20000)
     expected = (latents.mean.square().mean(0) + 0.04).sqrt()
     torch.testing.assert_close(z.std(0), expected, rtol=0.03, atol=0)
+    one = Gaussian(torch.full((4, 3), 2.0), torch.zeros(4, 3))
+    z = samplers.build("floating", vae(), one).sample(20000)  # E[mu^2] is not centred
+    torch.testing.assert_close(z.square().mean(0), torch.full((3,), 5.0), rtol=0.05, atol=0)
+    assert z.mean(0).abs().max() < 0.1
 
 
 def test_draws_are_of_every_posterior():
@@ -62,6 +68,24 @@ def test_the_second_stage_learns_the_aggregate_posterior():
     torch.testing.assert_close(
         again, samplers.build("second_stage", vae(), latents, epochs=1, width=16).sample(3), rtol=1e-4, atol=1e-4
     )
+
+
+def test_the_second_stage_is_a_vae_of_latents_with_a_learned_gamma():
+    """-log N(z; zhat, gamma^2 I) + KL(q(u | z) || N(0, I)); draws are zhat(u) + gamma eps (Dai & Wipf 2019)."""
+    sampler = samplers.build("second_stage", vae(), two_clusters(), epochs=0, width=8)
+    assert sampler.log_gamma.item() == 0
+    sampler.log_gamma.data.fill_(0.7)
+    z, noise = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(2)).unbind()
+    features = sampler.encoder(z)
+    assert torch.equal(features[:, 8:], z)  # the skip from the input
+    law = torch.distributions.Normal(sampler.mean(features), (0.5 * sampler.logvar(features)).exp())
+    zhat = sampler.output(sampler.decoder(law.loc + law.scale * noise))
+    nll = -torch.distributions.Normal(zhat, math.exp(0.7)).log_prob(z).sum(1)
+    kl = torch.distributions.kl_divergence(law, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(sampler.loss(z, noise), (nll + kl).mean())
+    torch.nn.init.zeros_(sampler.output.weight)
+    spread = sampler.sample(20_000).std(0)
+    torch.testing.assert_close(spread, torch.full((3,), math.exp(0.7)), rtol=0.03, atol=0)
 
 
 def test_collecting_posteriors():
@@ -123,6 +147,16 @@ def test_only_a_fixed_prior_is_replaced(svg_fp, prior):
         model.rollout(clips, 2, latents=lambda noise: noise.normal(4))
     with pytest.raises(ValueError, match=f"model.prior is {prior}"):
         samplers.build("gmm", model, latents)
+
+
+def test_the_mixture_keeps_correlations():
+    """Full covariances: draws of one component have the covariance of the latents."""
+    direction = torch.randn(2000, 1, generator=torch.Generator().manual_seed(0))
+    mean = direction * torch.tensor([1.0, 2.0, -1.0])
+    latents = Gaussian(mean, torch.full((2000, 3), 0.1).log())
+    z = samplers.build("gmm", vae(), latents, components=1, draws=8000).sample(20_000)
+    expected = mean.T.cov(correction=0) + 0.1 * torch.eye(3)
+    torch.testing.assert_close(z.T.cov(), expected, rtol=0.05, atol=0.05)
 
 
 def test_wrong_samplers_are_refused():
