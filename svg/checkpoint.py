@@ -166,9 +166,11 @@ class Writer:
             self._wait()
 
     def _wait(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing:
-            writing.result()
+        try:
+            if self._writing:
+                self._writing.result()
+        finally:
+            self._writing = None
 
     def __enter__(self) -> Writer:
         return self

@@ -275,6 +275,28 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run(run, tmp_path, monkeyp
     assert os.listdir(tmp_path / "run/checkpoints") == ["step_00000004"]
 
 
+FULL = """
+import runpy, sys
+from safetensors import SafetensorError
+from svg import checkpoint
+def full(tensors, path):
+    raise SafetensorError("No space left on device (os error 28)")
+checkpoint.save_file = full
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a program that finds the disk full."""
+
+
+def test_it_ends_in_one_line_and_its_loader_ends_with_it(config, tmp_path):
+    out = tmp_path / "run"
+    process = start(config, out, "--train.eval_every", "0", launch=(sys.executable, "-c", FULL))
+    code, output = finish(process)
+    assert code == 2
+    errors = [line for line in output.splitlines() if not line.startswith((str(out), "step "))]
+    assert len(errors) == 1 and errors[0].startswith(f"error: {out}/checkpoints/step_00000004 could not be written (No")
+
+
 def test_a_run_of_an_earlier_version_goes_on(run, tmp_path):
     run("--train.steps", "2", "--train.decay", "none")
     saved = checkpoint.read(tmp_path / "run/checkpoints/step_00000002")

@@ -53,3 +53,15 @@ def test_cost_has_a_row_for_each_point(tmp_path):
 def test_rollouts_of_dcgan(tmp_path):
     rows = published(tmp_path, "rollout", "--backbone", "dcgan", "--samples", 2, "--horizon", 1, "--one-by-one", 1)
     assert [row[""] for row in rows] == ["naive", "naive, batched", "svg-lp, float32", "svg-lp, bf16"]
+
+
+def test_checkpoints_in_the_loop_and_in_the_background(tmp_path):
+    rows = published(tmp_path, "checkpoint", "--width", 4)
+    assert [row[""] for row in rows] == ["in the loop", "in the background"]
+    assert all(row["training stands still (s)"] > 0 for row in rows)
+
+
+def test_stages_computed_again_are_measured_in_both_precisions(tmp_path):
+    rows = published(tmp_path, "recompute", "--backbone", "dcgan", "--batch", 2, "--frames", 3, "--width", 4)
+    ways = [f"{way}, {precision}" for precision in ("float32", "bf16") for way in ("kept", "computed again")]
+    assert [row["stages"] for row in rows] == ways
