@@ -133,21 +133,25 @@ def score_clips(
         calibration = _calibration(transform, together, _uniforms(futures, clips, truth, RANK)) if transform else {}
     records: list[Record] = [{"clip": clip} for clip in clips.tolist()]
     for name in scores:
-        parts = [leader[name] for leader in leaders.values()]
-        curves = {"best": torch.cat([part.best for part in parts]), "mean": torch.cat([part.mean for part in parts])}
-        curves |= others[name]
-        for position, sample in enumerate(torch.cat([part.index for part in parts]).tolist()):
-            values = {curve: curves[curve][position].tolist() for curve in CURVES}
-            records[position][name] = {"sample": sample, **values}
-        finite = torch.stack([curve.isfinite().all(dim=1) for curve in curves.values()]).all(dim=0)
-        if not finite.all():
-            clip = records[int(finite.int().argmin())]["clip"]
-            raise ValueError(f"{name} of clip {clip} is not finite: the model predicts values that are no numbers")
+        _put_metric(records, name, [leader[name] for leader in leaders.values()], others[name])
     for position, record in enumerate(records):
         record["ensemble"] = {name: values[position].tolist() for name, values in ensemble.items()}
         if calibration:
             record["rollout"] = {name: values[position].tolist() for name, values in calibration.items()}
     return records
+
+
+def _put_metric(records: list[Record], name: str, parts: list[BestOfN], others: Mapping[str, Tensor]) -> None:
+    """Adds a metric of B clips to their records: its best samples by ranges of clips, and the other curves (B, T)."""
+    curves = {"best": torch.cat([part.best for part in parts]), "mean": torch.cat([part.mean for part in parts])}
+    curves |= others
+    for position, sample in enumerate(torch.cat([part.index for part in parts]).tolist()):
+        values = {curve: curves[curve][position].tolist() for curve in CURVES}
+        records[position][name] = {"sample": sample, **values}
+    finite = torch.stack([curve.isfinite().all(dim=1) for curve in curves.values()]).all(dim=0)
+    if not finite.all():
+        clip = records[int(finite.int().argmin())]["clip"]
+        raise ValueError(f"{name} of clip {clip} is not finite: the model predicts values that are no numbers")
 
 
 def _calibration(transform: RolloutTransform, ensemble: Ensemble, u: Tensor) -> dict[str, Tensor]:

@@ -207,50 +207,50 @@ def iter_rollouts(
         ValueError: `sample_ids` of another number than `samples`; a context of the wrong shape, or shorter than the
             model's n_past; `latents` of a model without a fixed prior.
     """
-    if latents:
-        require_fixed_prior(model)
     model.check_frames(context, model.config.n_past)
     n_past = context.shape[1] if n_past is None else n_past
-    model.check_frames(context[:, :n_past], model.config.n_past)
-    for name, value in (("horizon", horizon), ("samples", samples)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}, but must be at least 1")
-    device = next(model.parameters()).device
-    clips = context.shape[0]
-    ids = torch.arange(clips) if clip_ids is None else clip_ids
+    ids = torch.arange(context.shape[0]) if clip_ids is None else clip_ids
     numbers = torch.arange(samples) if sample_ids is None else sample_ids
-    if numbers.shape != (samples,):
-        raise ValueError(f"sample_ids names {len(numbers)} futures, but samples is {samples}")
+    _check(model, context, horizon, samples, n_past, numbers, latents)
+    device = next(model.parameters()).device
+    steps = torch.arange(1, n_past + horizon, device=device)
     at_once = max(1, int(memory * 2**30 / _bytes_per_future(model, horizon)))
     b, s = (1, at_once) if at_once < samples else (at_once // samples, samples)
-    last = n_past + horizon
     if not batch_statistics:
         with evaluating(model):
             model = folded(model)
 
-    for first_clip in range(0, clips, b):
-        some_clips = slice(first_clip, min(first_clip + b, clips))
+    for some_clips in _slices(context.shape[0], b):
         with evaluating(model, batch_statistics):
             known = _encode_context(model, context[some_clips].to(device), n_past)
-        for first_sample in range(0, samples, s):
-            some_samples = slice(first_sample, min(first_sample + s, samples))
-            index = torch.meshgrid(
-                ids[some_clips].to(device),
-                numbers[some_samples].to(device),
-                torch.arange(1, last, device=device),
-                indexing="ij",
-            )
+        for some_samples in _slices(samples, s):
+            chosen = numbers[some_samples].to(device)
+            index = torch.meshgrid(ids[some_clips].to(device), chosen, steps, indexing="ij")
             noise = Noise(seed, tuple(part.flatten(0, 1) for part in index))  # (N, T-1)
+            see = watch and partial(watch, some_clips, some_samples)
             with evaluating(model, batch_statistics):
-                see = watch and partial(watch, some_clips, some_samples)
-                frames, deviations = _predict(
-                    _Futures(model, known, noise, some_samples.stop - some_samples.start, latents),
-                    horizon,
-                    stddev,
-                    draw,
-                    see,
-                )
+                futures = _Futures(model, known, noise, len(chosen), latents)
+                frames, deviations = _predict(futures, horizon, stddev, draw, see)
             yield Chunk(some_clips, some_samples, frames, deviations)
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    """0, 1, ..., count - 1 in slices of at most that size."""
+    return (slice(first, min(first + size, count)) for first in range(0, count, size))
+
+
+def _check(
+    model: SVG, context: Tensor, horizon: int, samples: int, n_past: int, numbers: Tensor, latents: Latents | None
+) -> None:
+    """Raises ValueError for what `iter_rollouts` can't be asked."""
+    if latents:
+        require_fixed_prior(model)
+    model.check_frames(context[:, :n_past], model.config.n_past)
+    for name, value in (("horizon", horizon), ("samples", samples)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}, but must be at least 1")
+    if numbers.shape != (samples,):
+        raise ValueError(f"sample_ids names {len(numbers)} futures, but samples is {samples}")
 
 
 def require_fixed_prior(model: SVG) -> None:
