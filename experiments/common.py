@@ -125,10 +125,10 @@ class Rows:
         }
 
 
-def publish(options: argparse.Namespace, rows: Rows, tables: Tables, figure: Figure) -> None:
-    """Writes NAME.json, NAME.md and NAME.png, and the tables into docs/experiments.md."""
+def publish(options: argparse.Namespace, rows: Rows, tables: Tables, figure: Figure | None = None) -> None:
+    """Writes NAME.json, NAME.md and, of a figure, NAME.png, and the tables into docs/experiments.md."""
     name, out, made = options.module, Path(options.out), rows.made()
-    changed = [f"--{key.replace('_', '-')} {rows.settings[key]}" for key in options.given]
+    changed = [f"--{key.replace('_', '-')} {typed(rows.settings[key])}" for key in options.given]
     command = " ".join([f"python -m experiments.{name}", *(["--quick"] if options.quick else []), *changed])
     made = {"command": command, **made, "torch": torch.__version__, "settings": rows.settings}
     line = f"`{command}`: {made['hardware']}, {duration(made['seconds'])}, {made['date']}."
@@ -136,10 +136,11 @@ def publish(options: argparse.Namespace, rows: Rows, tables: Tables, figure: Fig
     for suffix, content in ((".json", json.dumps(made | {"tables": tables}, indent=1) + "\n"), (".md", text)):
         with replacing(out / f"{name}{suffix}") as temporary:
             temporary.write_text(content)
-    with replacing(out / f"{name}.png") as temporary:
-        temporary.write_bytes(png(figure))
+    if figure:
+        with replacing(out / f"{name}.png") as temporary:
+            temporary.write_bytes(png(figure))
     update_page(out.with_suffix(".md"), name, text)
-    print(f"{text}\n{out / name}.md, .json and .png", flush=True)
+    print(f"{text}\n{out / name}.md, .json{' and .png' if figure else ''}", flush=True)
 
 
 def update_page(page: Path, name: str, text: str) -> None:
@@ -168,6 +169,11 @@ def cell(value: Any) -> str:
     if value is None:
         return "not run"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def typed(value: Any) -> str:
+    """An option's value as it is given on the command line."""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:

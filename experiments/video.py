@@ -49,6 +49,10 @@ def extra(name: str, options: Namespace) -> list[str]:
     """What a head needs beside its name."""
     if name == "baggins":
         return list(BAGGINS)
+    if name == "two_stage_sigma":  # stage 2 from half of the steps on, whatever the bound still gains
+        quarter = max(1, options.steps // 4)
+        switch = ["--likelihood.options.steps", str(2 * quarter), "--likelihood.options.gain", "1e3"]
+        return [*switch, "--train.eval_every", str(quarter)]
     if name == "scheduled_sigma":
         return ["--likelihood.options.schedule", str(folder("optimal_sigma", options))]
     return []
