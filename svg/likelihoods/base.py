@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from svg.likelihoods.distribution import FrameDistribution
 from svg.likelihoods.options import require_choice
+from svg.noise import Noise
 
 _LINKS = {"sigmoid": torch.sigmoid, "identity": lambda raw: raw}
 
@@ -72,7 +73,13 @@ class Likelihood(nn.Module, ABC):
         return None
 
     def loss(
-        self, params: Tensor, target: Tensor, *, latents: Latents | None = None, step: int | None = None
+        self,
+        params: Tensor,
+        target: Tensor,
+        *,
+        latents: Latents | None = None,
+        step: int | None = None,
+        noise: Noise | None = None,
     ) -> Tensor:
         """The training objective in nats per frame (B, T); in eval mode, the NLL of `distribution(params)`.
 
@@ -81,6 +88,8 @@ class Likelihood(nn.Module, ABC):
             target: uint8 (B, T, C, H, W), or float in [0, 1] where the likelihood is continuous.
             latents: what `needs` names.
             step: training step, for what follows a schedule.
+            noise: of index (B, T), for what dequantises its frames in training; None draws from torch's global
+                generator.
 
         Raises:
             ValueError: the target's shape or dtype does not fit, or `latents` are missing.
@@ -90,7 +99,7 @@ class Likelihood(nn.Module, ABC):
             expected = (*params.shape[:-3], self.channels, *params.shape[-2:])
             if target.shape != expected:
                 raise ValueError(f"the target's shape is {tuple(target.shape)}, but the decoder made {expected}")
-            observed = self._observed(target, step)
+            observed = self._observed(target, noise)
             if self.training:
                 return self._training_loss(params, observed, latents, step)
             return -self._distribution(params).log_prob(observed)
@@ -127,7 +136,7 @@ class Likelihood(nn.Module, ABC):
         """The maps apart: (B, T, (p c), H, W) to (p, B, T, C, H, W)."""
         return rearrange(params, "... (p c) h w -> p ... c h w", c=self.channels)
 
-    def _observed(self, target: Tensor, step: int | None) -> Tensor:
+    def _observed(self, target: Tensor, noise: Noise | None) -> Tensor:
         """The target as the density sees it."""
         return target
 

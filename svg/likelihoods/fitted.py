@@ -18,6 +18,7 @@ from svg.likelihoods.distribution import to_unit
 from svg.likelihoods.normal import Normal
 from svg.likelihoods.numerics import HALF_LOG_2PI
 from svg.likelihoods.options import require_at_least, require_positive
+from svg.noise import Noise
 from svg.parallel import double, global_sum
 
 
@@ -121,9 +122,15 @@ class Fitted(Likelihood):
             yield
 
     def loss(
-        self, params: Tensor, target: Tensor, *, latents: Latents | None = None, step: int | None = None
+        self,
+        params: Tensor,
+        target: Tensor,
+        *,
+        latents: Latents | None = None,
+        step: int | None = None,
+        noise: Noise | None = None,
     ) -> Tensor:
-        loss = super().loss(params, target, latents=latents, step=step)
+        loss = super().loss(params, target, latents=latents, step=step, noise=noise)
         if self.running.counting:
             with torch.no_grad():
                 self.running.count(self._statistic(self._full_precision(params), target, latents))

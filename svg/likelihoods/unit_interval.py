@@ -6,20 +6,17 @@ import torch
 from torch import Tensor
 
 from svg.likelihoods.base import Likelihood
-from svg.likelihoods.distribution import place, to_unit
+from svg.likelihoods.distribution import place, to_unit, uniform_like
+from svg.noise import Noise
 
 
 class UnitInterval(Likelihood):
     """A likelihood whose density is on (0, 1).
 
-    In training the frames are dequantised, (k + u)/256 with u a pure function of the step; a density could otherwise
-    grow without bound at the 256 values. In evaluation u = 1/2; svg/likelihoods/bits.py draws it.
+    In training the frames are dequantised, (k + u)/256 with a uniform u; a density could otherwise grow without bound
+    at the 256 values. In evaluation u = 1/2; svg/likelihoods/bits.py draws it.
     """
 
-    def _observed(self, target: Tensor, step: int | None) -> Tensor:
+    def _observed(self, target: Tensor, noise: Noise | None) -> Tensor:
         levels = 255 * to_unit(target, torch.float32)
-        if not self.training:
-            return place(levels, 0.5, "unit interval")
-        generator = torch.Generator(target.device).manual_seed(step or 0)
-        u = torch.rand(target.shape, generator=generator, device=target.device)
-        return place(levels, u, "unit interval")
+        return place(levels, uniform_like(noise, levels) if self.training else 0.5, "unit interval")

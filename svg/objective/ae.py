@@ -27,5 +27,5 @@ class Autoencoder(Rule):
         return None
 
     def terms(self, model: Model, out: Outputs, noise: Noise, step: int | None) -> Terms:
-        loss = nll(model, out, step)
+        loss = nll(model, out, noise, step)
         return {"nll": loss, "kl": torch.zeros_like(loss)}

@@ -32,7 +32,7 @@ class Elbo(Rule):
         return None
 
     def terms(self, model: Model, out: Outputs, noise: Noise, step: int | None) -> Terms:
-        loss = nll(model, out, step)
+        loss = nll(model, out, noise, step)
         return {"nll": loss, "kl": torch.zeros_like(loss) if out.posterior is None else self.kl(model, out)}
 
     def kl(self, model: Model, out: Outputs) -> Tensor:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     Model = SVG | VAE
 
+DEQUANTISATION = 1  # noise stream
+
 Terms = dict[str, Tensor]
 
 
@@ -70,9 +72,10 @@ class Rule:
         return self.config.beta * step / self.config.beta_warmup
 
 
-def nll(model: Model, out: Outputs, step: int | None) -> Tensor:
+def nll(model: Model, out: Outputs, noise: Noise, step: int | None) -> Tensor:
     """-log p(x | z), or the likelihood's training objective in its place: (B, T)."""
-    return model.likelihood.loss(out.params, out.target, latents=latents(model, out), step=step)
+    told, within = latents(model, out), noise.child(DEQUANTISATION)
+    return model.likelihood.loss(out.params, out.target, latents=told, step=step, noise=within)
 
 
 def latents(model: Model, out: Outputs) -> Latents:

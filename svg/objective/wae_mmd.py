@@ -44,7 +44,7 @@ class WassersteinAutoencoder(Rule):
 
     def terms(self, model: Model, out: Outputs, noise: Noise, step: int | None) -> Terms:
         assert out.z is not None
-        loss = nll(model, out, step)
+        loss = nll(model, out, noise, step)
         draws = noise.child(DRAWS).normal(model.latent_size).to(out.z)
         penalty = mmd(out.z.flatten(0, 1), draws.flatten(0, 1))
         return {"nll": loss, "kl": torch.zeros_like(loss), "mmd": penalty.view_as(loss)}

@@ -3,6 +3,7 @@
 import torch
 
 from svg.likelihoods import Likelihood, build
+from svg.noise import Noise
 
 LATENTS = {"offset": torch.tensor([[[0.3, -0.2], [0.1, 0.5], [1.0, -0.7]]] * 2), "variance": torch.tensor([0.5, 1.0])}
 """Latents (B 2, T 3, Z 2) of a model with a constant posterior variance."""
@@ -25,4 +26,5 @@ def batch(
 
 
 def training_loss(likelihood: Likelihood, params: torch.Tensor, target: torch.Tensor, step: int = 0) -> torch.Tensor:
-    return likelihood.loss(params, target, latents=LATENTS, step=step)
+    noise = Noise(step, tuple(torch.meshgrid(*map(torch.arange, target.shape[:2]), indexing="ij")))
+    return likelihood.loss(params, target, latents=LATENTS, step=step, noise=noise)

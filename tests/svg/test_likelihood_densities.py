@@ -154,6 +154,15 @@ def test_masses_sum_to_one_and_give_the_moments(name):
         assert torch.allclose(distribution.log_prob(target), score, rtol=1e-5)
 
 
+def test_the_mixtures_stddev_is_exact_down_to_a_level():
+    likelihood = head("logistic_mixture", 1, (1, 1), components=2, mean="identity").double()
+    params = torch.tensor([0.3, -0.2, 0.4008, 0.4094, -5.5, -5.2]).double().view(1, 1, 6, 1, 1)
+    distribution = likelihood.distribution(params)
+    masses, values = distribution.log_masses().exp().flatten(), torch.arange(256).double() / 255
+    variance = (masses * values.square()).sum() - (masses * values).sum().square()
+    assert distribution.stddev.item() == pytest.approx(variance.sqrt().item(), rel=1e-4)
+
+
 def test_the_mixture_shares_its_component_among_channels():
     likelihood = head("logistic_mixture", channels=3, size=(1, 1), components=2)
     params, target = batch(likelihood, 1, 1)

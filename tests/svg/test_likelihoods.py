@@ -9,6 +9,7 @@ from safetensors.torch import load, save
 
 from svg.likelihoods import ALIASES, REGISTRY, Latents, Likelihood, build
 from svg.likelihoods.fixed_gaussian import FixedGaussian
+from svg.noise import Noise
 
 NAMES = list(REGISTRY)
 every = pytest.mark.parametrize("name", NAMES)
@@ -169,6 +170,29 @@ def test_params_are_ordered_p_c():
     distribution = likelihood.distribution(params)
     assert torch.equal(distribution.mean, params[:, :, :3])
     assert torch.allclose(distribution.stddev.log(), params[:, :, 3:], atol=1e-6)
+
+
+def test_one_sigma_a_frame_is_the_spatial_mean_of_its_map():
+    likelihood = head("trainable_iso_d", floor="none")
+    params, _ = batch(likelihood)
+    stddev = likelihood.distribution(params).stddev
+    expected = params[:, :, 3].mean((-2, -1)).exp()
+    assert torch.allclose(stddev, expected[..., None, None, None].expand_as(stddev))
+
+
+@pytest.mark.parametrize("name", ["beta", "continuous_bernoulli"])
+def test_the_unit_interval_is_dequantised_in_training_and_centred_in_evaluation(name):
+    likelihood = head(name)
+    params, target = batch(likelihood)
+    noise = Noise(4, (torch.arange(2)[:, None], torch.arange(3)))
+    density = likelihood.distribution(params).log_density
+    for training, u in ((True, noise.uniform(3, 4, 5)), (False, 0.5)):
+        loss = likelihood.train(training).loss(params, target, noise=noise)
+        assert torch.allclose(loss, -density((target + u) / 256).sum((2, 3, 4)))
+    alone = likelihood.train().loss(params[1:, 2:], target[1:, 2:], noise=noise[1:, 2:])
+    assert torch.allclose(alone, likelihood.loss(params, target, noise=noise)[1:, 2:])
+    drawn = [likelihood.loss(params, target) for _ in range(2)]
+    assert not torch.equal(*drawn)
 
 
 def test_a_new_likelihood_needs_no_more_than_a_distribution():

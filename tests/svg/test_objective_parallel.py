@@ -22,6 +22,7 @@ CASES = {
     "baggins": ("bilbo", "baggins", {"posterior": "constant"}),
     "wae_mmd": ("wae_mmd", "iso_d", {"posterior": "deterministic"}),
     "dip_vae": ("dip_vae", "shared_sigma", {}),
+    "beta": ("elbo", "beta", {}),
 }
 VIDEO_CASES = {
     "optimal_sigma": ("elbo", "optimal_sigma", {}),
