@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -43,9 +42,9 @@ from data.sampling import Windows, first_frames
 from svg import cli, decode, exports, gallery, image_evaluation, image_figures, pretrained, protocol
 from svg.config import DataConfig, EvalConfig
 from svg.eval_options import ExportOptions, MetricsOptions, PredictOptions
-from svg.evaluation import METRICS, Futures, drawn_arrays
+from svg.evaluation import Futures, drawn_arrays
 from svg.evaluator import Batches, Evaluation
-from svg.files import replacing
+from svg.files import write_json
 from svg.gallery import Shown, choose
 from svg.metrics.fid import ImageFeatures, check_images
 from svg.model import SVG
@@ -53,7 +52,7 @@ from svg.objective import Objective
 from svg.plots import write_curves
 from svg.precision import exact
 from svg.publish import write_report
-from svg.summary import OWN, Entry, like_the_papers, likelihood_table, rollout_table
+from svg.summary import OWN, Entry, like_the_papers, likelihood_table, name_apart, rollout_table
 from svg.vae import VAE
 
 SHOWN_SAMPLES = 3
@@ -69,10 +68,13 @@ T = TypeVar("T", MetricsOptions, ExportOptions, PredictOptions)
 
 
 def main() -> None:
-    verbs: dict[str, Callable[[list[str]], None]] = {"metrics": metrics, "export": export, "predict": predict}
-    named = len(sys.argv) > 1 and sys.argv[1] in verbs
-    verb = verbs[sys.argv[1]] if named else metrics
-    verb(sys.argv[2:] if named else sys.argv[1:])
+    """The command line: one of three commands, metrics by default."""
+    commands: dict[str, Callable[[list[str]], None]] = {"metrics": metrics, "export": export, "predict": predict}
+    named = len(sys.argv) > 1 and not sys.argv[1].startswith("-")
+    name, *rest = sys.argv[1:] if named else ["metrics", *sys.argv[1:]]
+    if name not in commands:
+        raise ValueError(f"{name!r} is no command of eval.py: choose from {', '.join(commands)}")
+    commands[name](rest)
 
 
 def metrics(argv: Sequence[str]) -> None:
@@ -86,10 +88,10 @@ def metrics(argv: Sequence[str]) -> None:
     configs = [svg.load_config(source) for source in sources]
     if configs[0].model.name == "vae":
         if len(sources) > 1:
-            raise ValueError("several image models can't share a table: name one --checkpoint")
+            raise ValueError(f"{options.checkpoint[0]} is an image model, which is evaluated alone: name no other")
+        if options.metrics:
+            raise ValueError("--metrics chooses among the metrics of video models: leave it out for an image model")
         return evaluate_images(options, sources[0])
-
-    # Measure one model after another, under one protocol.
     context = options.eval.context or max(config.model.n_past for config in configs)
     runs = [
         set_up(name, source, options.data, options.eval, context, Path(options.out or default_folder(name)))
@@ -107,10 +109,17 @@ def metrics(argv: Sequence[str]) -> None:
         entries.append(entry)
         measured.append({record["clip"]: record for record in records})
     name_apart(entries, options.checkpoint)
-    if not runs[0].state.is_main_process:
-        return
+    if runs[0].state.is_main_process:
+        publish(options, runs, entries, measured)
 
-    # Show some clips, and say what came out.
+
+def publish(
+    options: MetricsOptions,
+    runs: Sequence[Evaluation],
+    entries: Sequence[Entry],
+    measured: Sequence[dict[int, dict[str, Any]]],
+) -> None:
+    """Shows some clips and says what came out: files and text of each run's entry and records by clip."""
     run, first = runs[0], entries[0]
     out = run.out if len(runs) == 1 or options.out else Path("runs/comparison")
     title = (
@@ -120,7 +129,7 @@ def metrics(argv: Sequence[str]) -> None:
     shown_clips: list[list[Shown]] = []
     if measured[0]:
         for clip in run.clips[: options.eval.gifs]:
-            shown_clips.append([show(r, of[clip], REPORT_SAMPLES) for r, of in zip(runs, measured, strict=True)])
+            shown_clips.append([r.show(of[clip], REPORT_SAMPLES) for r, of in zip(runs, measured, strict=True)])
             for r, shown in zip(runs, shown_clips[-1], strict=True):
                 exports.write_gif(r.out, shown, SHOWN_SAMPLES, run.store.fps)
     for r, entry in zip(runs, entries, strict=True):
@@ -168,7 +177,7 @@ def export(argv: Sequence[str]) -> None:
     # Write them.
     for clip in wanted[run.state.process_index :: run.state.num_processes]:
         stem = out / f"clip_{clip:05d}"
-        exports.write(stem, show(run, records[clip], options.samples), options, run.store.fps)
+        exports.write(stem, run.show(records[clip], options.samples), options, run.store.fps)
         if "npz" in options.formats:
             exports.write_arrays(stem, run.rollouts(clip), run.store.fps, run.futures.seed)
     run.say(f"{', '.join(options.formats)} of clips {', '.join(map(str, wanted))} are in {out}")
@@ -288,14 +297,6 @@ def training_batches(run: Evaluation, data: DataConfig) -> Callable[[Sequence[in
     return read
 
 
-def show(run: Evaluation, record: dict[str, Any], count: int) -> Shown:
-    """The best future of a clip, by the first metric, and the first ones."""
-    metric = next(name for name in METRICS if name in record)
-    count = min(count, run.futures.samples)
-    captions = [f"best of {run.futures.samples}", *(f"sample {i + 1}" for i in range(count))]
-    return run.show(record["clip"], [record[metric]["sample"], *range(count)], captions)
-
-
 def default_folder(checkpoint: str, kind: str = "eval") -> Path:
     """RUN/eval, RUN/eval/step_00000500 for one checkpoint of a run, runs/OWNER--NAME/eval for a model of the Hub."""
     folder = Path(checkpoint)
@@ -306,22 +307,10 @@ def default_folder(checkpoint: str, kind: str = "eval") -> Path:
     return folder / kind
 
 
-def name_apart(entries: Sequence[Entry], checkpoints: Sequence[str]) -> None:
-    """Gives models the names of their folders, or their whole paths where those are the same."""
-    short = [Path(name).resolve().name if Path(name).exists() else name for name in checkpoints]
-    for entry, name, path in zip(entries, short, checkpoints, strict=True):
-        entry["name"] = name if short.count(name) == 1 else path
-
-
-def write_json(path: Path, value: Any) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def evaluate_images(options: MetricsOptions, source: Path) -> None:
     """Evaluates an image VAE on the test images: bounds, diagnostics, grids of images, plots. In one process."""
     name, config, c = options.checkpoint[0], svg.load_config(source), options.eval
-    device = PartialState(cpu=not torch.accelerator.is_available()).device
+    device = start().device
     model = svg.load(source, device=device)
     assert isinstance(model, VAE)
     objective = Objective(model, config.objective)
@@ -350,17 +339,11 @@ def evaluate_images(options: MetricsOptions, source: Path) -> None:
         report, latents = image_evaluation.evaluate(
             model, batches("train"), batches("test"), k=c.samples, seed=c.seed, wanted=samplers, inception=inception
         )
-        shown = next(batches("test"))["frames"]
         out = Path(options.out) if options.out else default_folder(name)
-        image_figures.write_grid(out / "reconstructions.png", image_figures.reconstructions(model, shown[:32]))
-        if report.samplers:
-            image_figures.write_grid(out / "samples.png", image_figures.samples(model, report.samplers, c.seed))
-        image_figures.write_grid(out / "interpolations.png", image_figures.interpolations(model, shown))
-    image_figures.write_latents(out / "latents.png", latents, model.prior)
+        image_figures.write_all(out, model, next(batches("test"))["frames"], report.samplers, latents, c.seed)
     log = Path(name) / "metrics.jsonl"
     if log.exists():
-        rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        image_figures.write_training(out / "training.png", rows)
+        image_figures.write_training(out / "training.png", log)
     digest = stores["test"].manifest["files"]["frames.npy"]["sha256"]
     stated = {
         "data": {"path": options.data.path, **counts, "sha256": digest},

@@ -28,6 +28,11 @@ class MetricsOptions:
     data: DataConfig = field(default_factory=DataConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
 
+    def __post_init__(self) -> None:
+        for name in ("iwae", "refit"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{name} is {getattr(self, name)}, but it must not be negative")
+
 
 @dataclass(frozen=True)
 class ExportOptions:
@@ -58,6 +63,10 @@ class ExportOptions:
     """Frames per second; 0 takes the data's."""
     data: DataConfig = field(default_factory=DataConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"--count is {self.count}, but it must be at least 1")
 
 
 @dataclass(frozen=True)

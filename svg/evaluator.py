@@ -18,7 +18,7 @@ from svg import protocol
 from svg.bounds import Bounds, clip_bounds, needs_refit, refit, summarise_bounds, why_undefined
 from svg.clipwise import Work, each_clip
 from svg.config import Config, EvalConfig
-from svg.evaluation import Futures, Record, clip_features, drawn_arrays, score_clips, unpack_features
+from svg.evaluation import METRICS, Futures, Record, clip_features, drawn_arrays, score_clips, unpack_features
 from svg.gallery import Shown, show
 from svg.journal import Journal
 from svg.metrics.fid import FEATURES, FID, ImageFeatures, fid
@@ -178,11 +178,14 @@ class Evaluation:
         digest, length = protocol.features_digest(stated, network, convention), futures.context + futures.horizon
         return unpack_features(self._each(name, digest, title, work, length, futures.samples))
 
-    def show(self, clip: int, samples: Sequence[int], captions: Sequence[str]) -> Shown:
-        """Some futures of a clip, and the truth."""
-        length = self.futures.context + self.futures.horizon
+    def show(self, record: Record, count: int) -> Shown:
+        """The truth of a clip that `scores` has measured, its best future, by the first metric, and `count` others."""
+        clip, length = record["clip"], self.futures.context + self.futures.horizon
+        best = next(record[name]["sample"] for name in METRICS if name in record)
+        count = min(count, self.futures.samples)
+        captions = [f"best of {self.futures.samples}", *(f"sample {i + 1}" for i in range(count))]
         frames = torch.from_numpy(self.store.frames(clip, 0, length)).permute(0, 3, 1, 2).to(self.state.device)
-        return show(self.model, frames, clip, self.futures, samples, captions)
+        return show(self.model, frames, clip, self.futures, [best, *range(count)], captions)
 
     def rollouts(self, clip: int) -> dict[str, Any]:
         """All futures of a clip as arrays: see `svg.exports.write_arrays`."""

@@ -42,6 +42,8 @@ class Form(Protocol):
 
 def check(form: Form) -> None:
     """Raises ValueError for what can't be written, before anything is computed."""
+    if not form.formats:
+        raise ValueError(f"--formats names none: choose from {', '.join(FORMATS)}")
     for name in form.formats:
         if name not in FORMATS:
             raise ValueError(f"--formats {name} is unknown: choose from {', '.join(FORMATS)}")

@@ -5,6 +5,7 @@ N images of a row, H W pixels, C channels (1 or 3), Z latent.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,25 @@ _BLUE, _RED, _GREY = "#3f7fd0", "#c8402f", "#5b6470"
 
 Row = tuple[str, Frames]
 """A caption and images uint8 (N, H, W, C)."""
+
+
+def write_all(
+    out: Path, model: VAE, frames: Tensor, built: Mapping[str, Sampler], latents: Gaussian, seed: int
+) -> None:
+    """Writes reconstructions.png, samples.png, interpolations.png and latents.png.
+
+    Args:
+        out: a folder.
+        frames: test images (N, 1, C, H, W), the first of which are shown.
+        built: samplers, each with rows in samples.png; without any there is none.
+        latents: posteriors (N, Z).
+        seed: of the samplers' draws.
+    """
+    write_grid(out / "reconstructions.png", reconstructions(model, frames[: 2 * COLUMNS]))
+    if built:
+        write_grid(out / "samples.png", samples(model, built, seed))
+    write_grid(out / "interpolations.png", interpolations(model, frames))
+    write_latents(out / "latents.png", latents, model.prior)
 
 
 def write_grid(path: str | Path, rows: Sequence[Row]) -> None:
@@ -126,14 +146,15 @@ def write_latents(path: str | Path, latents: Gaussian, prior: Gaussian) -> None:
     _write(figure, path)
 
 
-def write_training(path: str | Path, log: Sequence[Mapping[str, Any]]) -> None:
+def write_training(path: str | Path, log: Path) -> None:
     """Writes a PNG of what a run's metrics.jsonl has of sigma, the KL term and the bound, over training steps."""
+    lines: list[Mapping[str, Any]] = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     titles = {"sigma": "sigma", "kl": "KL (nats)", "neg_elbo": "-ELBO (nats)"}
-    shown = [name for name in titles if any(row.get(name) is not None for row in log)]
+    shown = [name for name in titles if any(row.get(name) is not None for row in lines)]
     figure = Figure(figsize=(4.4 * len(shown), 3.4), layout="constrained", dpi=150)
     for axis, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for key, label, colour in ((name, "training", _GREY), (f"val_{name}", "validation", _RED)):
-            points = [(row["step"], row[key]) for row in log if row.get(key) is not None]
+            points = [(row["step"], row[key]) for row in lines if row.get(key) is not None]
             if points:
                 axis.plot(*zip(*points, strict=True), label=label, color=colour, linewidth=1.6)
         _dress(axis, titles[name], "")

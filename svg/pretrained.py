@@ -73,6 +73,10 @@ def find(name: str | Path, revision: str | None = None) -> Path:
             raise CheckpointError(f"{folder} has no checkpoint yet")
         return newest
     if folder.is_dir():
+        if not (folder / checkpoint.CONFIG).exists():
+            raise CheckpointError(
+                f"{folder} holds no model (no {checkpoint.CONFIG}): name a run or one of its checkpoints"
+            )
         return folder
     if folder.exists():
         raise CheckpointError(f"{folder} is a file: name the folder that holds it")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,6 +47,13 @@ class Table:
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
         padded = ("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
         return "\n".join(line.rstrip() for line in padded)
+
+
+def name_apart(entries: Sequence[Entry], checkpoints: Sequence[str]) -> None:
+    """Gives models the names of their folders, or their whole paths where those are the same."""
+    short = [Path(name).resolve().name if Path(name).exists() else name for name in checkpoints]
+    for entry, name, path in zip(entries, short, checkpoints, strict=True):
+        entry["name"] = name if short.count(name) == 1 else path
 
 
 def summarise(records: Iterable[Record]) -> dict[str, dict[str, Any]]:

@@ -358,8 +358,13 @@ def test_results_go_beside_the_model(folder: Path) -> None:
         (["--checkpoint", "{model}", "--metrics", "lpips"], "lpips_weights PATH"),
         (["--checkpoint", "{model}", "--metrics", "fvd"], "at least 64 clips, not 5"),
         (["--checkpoint", "{model}", "--metrics", "mse"], "choose from psnr"),
+        (["--checkpoint", "{model}", "--refit", "-1"], "--refit is -1"),
+        (["--checkpoint", "{model}", "--iwae", "-1"], "--iwae is -1"),
+        (["export", "--checkpoint", "{model}", "--count", "0"], "--count is 0"),
+        (["export", "--checkpoint", "{model}", "--formats"], "--formats names none"),
+        (["--checkpoint", "{model}/.."], "holds no model"),
+        (["metric", "--checkpoint", "{model}"], "choose from metrics, export, predict"),
         (["--checkpoint", "{model}", "--eval.horizonn", "3"], "did you mean --eval.horizon"),
-        (["metric", "--checkpoint", "{model}"], "'metric' belongs to no option"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(

@@ -116,5 +116,9 @@ def test_wrong_evaluations_are_refused(run, tmp_path, digits):
         run("eval", *at, "--eval.clips", "301")
     with pytest.raises(ValueError, match="sampler 'flow' is unknown: choose from prior, floating, gmm"):
         run("eval", *at, "--eval.clips", "8", "--eval.samples", "1", "--eval.samplers", "flow")
+    with pytest.raises(ValueError, match="--metrics chooses among the metrics of video models"):
+        run("eval", *at, "--metrics", "psnr")
+    with pytest.raises(ValueError, match="is an image model, which is evaluated alone"):
+        run("eval", at[0], at[1], at[1])
     with pytest.raises(ValueError, match="python -m data.digits|no data set"):
         run("eval", *at[:2], "--data.path", str(tmp_path / "nothing"))

@@ -92,7 +92,7 @@ def test_what_is_wrong_with_a_folder_is_one_line(tmp_path, monkeypatch):
     Path("runs/a/checkpoints").mkdir(parents=True)
     assert error_of("runs/nothing") == f"runs/nothing {nothing}"
     assert error_of("runs/a") == "runs/a has no checkpoint yet"
-    assert error_of("runs") == "runs/config.json: no such file or directory"
+    assert error_of("runs") == "runs holds no model (no config.json): name a run or one of its checkpoints"
     tiny().save_pretrained("m")
     assert error_of("m/config.json") == "m/config.json is a file: name the folder that holds it"
 
