@@ -12,8 +12,10 @@ from test_model import make
 
 from svg import likelihoods
 from svg.config import ModelConfig, ObjectiveConfig
+from svg.noise import Noise
 from svg.objective import REGISTRY, Objective, iwae, why_undefined
 from svg.objective.dip_vae import DipVae
+from svg.objective.iwae import IMPORTANCE
 from svg.objective.wae_mmd import kernel, mmd
 from svg.recurrent import Gaussian
 from svg.vae import VAE
@@ -112,6 +114,19 @@ def test_bilbo_for_svg_measures_the_distance_from_the_learned_mean():
     out = model(video, ours.noise(INDEX[:3], video.shape[1]).normal(4).double())
     m = (out.posterior.mean - out.prior.mean).square().mean((0, 1))
     torch.testing.assert_close(terms["kl"].mean(), 0.5 * torch.log1p(m / 0.1).sum(), rtol=1e-6, atol=0)
+
+
+def test_baggins_for_svg_measures_the_distance_from_the_learned_mean():
+    model = make("baggins", posterior="constant", prior="learned_mean", posterior_variance=0.1).double()
+    ours, video = objective(model, "bilbo"), clips(model)
+    _, terms = ours(video, INDEX[:3], 0)
+    out = model(video, ours.noise(INDEX[:3], video.shape[1]).normal(4).double())
+    u = (1 + (out.posterior.mean - out.prior.mean).square().mean((0, 1)) / 0.1).sum()
+    squares = (out.target.double() / 255 - out.params.sigmoid()).square()
+    t = 0.2 * (squares.sum((2, 3, 4)) + 1e-6) / u
+    expected = u / 0.4 + 0.5 * squares[0, 0].numel() * (2 * math.pi * t).log()
+    torch.testing.assert_close(terms["nll"], expected.detach(), rtol=1e-8, atol=0)
+    torch.testing.assert_close(terms["mse"], squares.mean((2, 3, 4)).detach(), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("prior", ["learned_mean", "fixed"])
@@ -368,6 +383,31 @@ def test_iwae_of_videos_weighs_whole_clips(prior):
         terms = ours(video, index)[1]
     bound = -(terms["nll"] + terms["kl"]).sum(1)
     torch.testing.assert_close(one.mean(0).float(), bound, rtol=0.02, atol=0)
+
+
+def test_iwae_sums_a_clips_frames_before_it_averages_over_samples():
+    """log (1/K) sum_k prod_t p(x_t | z_tk) p(z_tk)/q(z_tk), from the same draws."""
+    model = make().eval()
+    video, index = clips(model), torch.arange(3)
+    with torch.no_grad():
+        inferred = model.infer(video)
+        q, p = inferred.posterior, inferred.prior
+        q.logvar += 2.0  # so that the weights differ
+        model.infer = lambda frames: inferred
+        weights = []
+        for k in range(3):
+            draws = Noise(0, (index[:, None], torch.tensor(k), torch.arange(1, video.shape[1])), IMPORTANCE)
+            z = q.mean + (0.5 * q.logvar).exp() * draws.normal(model.latent_size)
+            prior, posterior = (torch.distributions.Normal(law.mean, (0.5 * law.logvar).exp()) for law in (p, q))
+            ratio = (prior.log_prob(z) - posterior.log_prob(z)).sum(2)
+            density = model.likelihood.distribution(model.generate(inferred, z)).log_prob(video[:, 1:])
+            weights.append(density.double() + ratio)
+    weights = torch.stack(weights)
+    expected = weights.sum(2).logsumexp(0) - math.log(3)
+    assert (weights.sum(2).std(0) > 0.1).all()
+    torch.testing.assert_close(iwae(model, video, index, 3, seed=0), expected, rtol=0, atol=1e-3)
+    for wrong in (weights.sum(2).mean(0), (weights.logsumexp(0) - math.log(3)).sum(1)):
+        assert (wrong - expected).abs().min() > 0.01
 
 
 # What is defined.
