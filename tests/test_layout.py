@@ -1,10 +1,13 @@
-"""Who may import whom, as docs/architecture.md draws it."""
+"""Who may import whom, as docs/architecture.md draws it, and that what is public is documented."""
 
 import ast
+import importlib
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -74,6 +77,31 @@ def test_svg_has_no_import_cycles():
         assert leaves, f"these import each other: {sorted(graph)}"
         for leaf in leaves:
             del graph[leaf]
+
+
+def undocumented(module: ModuleType) -> Iterator[str]:
+    """Public classes, functions and methods without docstring; a method that overrides one, or that an abstract class
+    or protocol declares and describes, needs none."""
+    for name, value in vars(module).items():
+        if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
+            continue
+        if (inspect.isclass(value) or inspect.isfunction(value)) and not value.__doc__:
+            yield f"{module.__name__}.{name}"
+        if not inspect.isclass(value) or getattr(value, "_is_protocol", False):
+            continue
+        inherited = {method for base in value.__mro__[1:] for method in vars(base)}
+        for method, function in vars(value).items():
+            is_one = inspect.isfunction(function) or isinstance(function, (property, classmethod, staticmethod))
+            abstract = getattr(function, "__isabstractmethod__", False)
+            if is_one and not (method.startswith("_") or method in inherited or abstract or function.__doc__):
+                yield f"{module.__name__}.{name}.{method}"
+
+
+@pytest.mark.parametrize("package", ["svg", "data"])
+def test_what_is_public_is_documented(package):
+    paths = [path.relative_to(ROOT).with_suffix("").parts for path in files(package)]
+    modules = [importlib.import_module(".".join(parts).removesuffix(".__init__")) for parts in paths]
+    assert not [name for module in modules for name in undocumented(module)]
 
 
 def test_importing_svg_costs_nothing():
