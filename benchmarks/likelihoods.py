@@ -65,6 +65,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of PyTorch on a CPU [as PyTorch chooses]")
     parser.add_argument("--json", action="store_true", help="one likelihood, in this process")
     options = parser.parse_args()
+    for name in options.names:
+        if name not in REGISTRY:
+            parser.error(f"{name} is unknown: choose from {', '.join(REGISTRY)}")
+    if min(options.clips, options.frames) < 1:
+        parser.error("--clips and --frames must be at least 1")
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.json:

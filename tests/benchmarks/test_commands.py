@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import train_step
+from benchmarks import likelihoods, train_step
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,3 +65,14 @@ def test_stages_computed_again_are_measured_in_both_precisions(tmp_path):
     rows = published(tmp_path, "recompute", "--backbone", "dcgan", "--batch", 2, "--frames", 3, "--width", 4)
     ways = [f"{way}, {precision}" for precision in ("float32", "bf16") for way in ("kept", "computed again")]
     assert [row["stages"] for row in rows] == ways
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["gaussiann"], "gaussiann is unknown: choose from"), (["optimal_sigma", "--clips", "-1"], "must be at least 1")],
+)
+def test_the_likelihoods_benchmark_refuses_what_it_cannot_measure(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["likelihoods.py", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        likelihoods.main()
+    assert stop.value.code == 2 and message in capsys.readouterr().err
