@@ -70,7 +70,8 @@ def test_numbers_of_a_model_without_latents(frames: Tensor) -> None:
         assert found["kl"] == {"mean": 0, "half": 0}
         # at sigma = 1 a density hardly varies within a level, so that the dequantised bound is the density's
         bits = nll[:, : length - 1].mean().item() / (DIMS * math.log(2)) + math.log2(255)
-        assert found["bits_per_dim"]["mean"] == pytest.approx(bits, abs=2e-3)
+        for name in ("bits_per_dim", "iwae_bits_per_dim"):
+            assert found[name]["mean"] == pytest.approx(bits, abs=2e-3)
     error = (distribution.mean - to_float(out.target)).square().mean((-3, -2, -1)).sqrt()
     assert records[1]["error"] == pytest.approx(error[1].tolist(), rel=1e-5)
     assert sum(map(sum, records[0]["pit"])) == 5 * DIMS
@@ -86,6 +87,20 @@ def test_more_importance_samples_give_no_worse_bound(frames: Tensor) -> None:
         summary = summarise_bounds(clip_bounds(model, frames, CLIPS, bounds), bounds, DIMS)
         values.append(summary["lengths"]["6"]["iwae_nats_per_frame"]["mean"])
     assert values[1] < values[0]
+
+
+def test_the_bound_is_the_density_and_the_kl_term(frames: Tensor) -> None:
+    """-ELBO, per frame and in bits: the terms summed over t = 2..T, divided by T - 1 and by (T - 1) d ln 2."""
+    records = clip_bounds(make()[0], frames, CLIPS, BOUNDS)
+    for record in records:
+        record["kl"] = [1e4 * (t + 1) for t in range(5)]
+    for length in (4, 6):
+        terms = {name: sum(sum(r[name][: length - 1]) for r in records) / 3 for name in ("nll", "exact", "kl")}
+        found = summarise_bounds(records, BOUNDS, DIMS)["lengths"][str(length)]
+        assert found["kl"]["mean"] == pytest.approx(terms["kl"] / (length - 1), rel=1e-6)
+        assert found["nats_per_frame"]["mean"] == pytest.approx((terms["nll"] + terms["kl"]) / (length - 1), rel=1e-9)
+        dims = (length - 1) * DIMS * math.log(2)
+        assert found["bits_per_dim"]["mean"] == pytest.approx((terms["exact"] + terms["kl"]) / dims, rel=1e-9)
 
 
 def test_masses_need_no_dequantisation(frames: Tensor) -> None:
