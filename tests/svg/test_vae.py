@@ -152,3 +152,11 @@ def test_pca_with_optimal_sigma_reaches_the_exact_log_likelihood():
     assert max(p.grad.abs().max() for p in model.parameters() if p.grad is not None) < 1e-6 * d
     noisy = [objective(model, seed=s)(data, torch.arange(count), 0)[0].detach() for s in range(5)]
     torch.testing.assert_close(-torch.stack(noisy).mean(), exact, rtol=1e-3, atol=0)
+
+
+def test_an_isotropic_posterior_has_one_variance():
+    model = vae(posterior="isotropic")
+    with torch.no_grad():
+        model.get_parameter("log_variance").fill_(-1.5)
+    posterior = model.encode(images())
+    assert model.get_parameter("log_variance").shape == () and (posterior.logvar == -1.5).all()
