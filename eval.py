@@ -40,6 +40,7 @@ from data.clips import ClipStore
 from data.registry import open_split
 from data.sampling import Windows, first_frames
 from svg import cli, decode, exports, gallery, image_evaluation, image_figures, pretrained, protocol
+from svg.allocator import keep_freed_memory
 from svg.config import DataConfig, EvalConfig
 from svg.eval_options import ExportOptions, MetricsOptions, PredictOptions
 from svg.evaluation import Futures, drawn_arrays
@@ -241,6 +242,8 @@ def read_options(cls: type[T], argv: Sequence[str], program: str, description: s
 def start() -> PartialState:
     """The processes that share the work."""
     on_cpu = not torch.accelerator.is_available()  # said to Accelerate, or CPU processes don't know of each other
+    if on_cpu:
+        keep_freed_memory()
     return PartialState(cpu=on_cpu, timeout=timedelta(days=7))  # processes wait for the slowest
 
 

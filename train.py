@@ -34,6 +34,7 @@ from data.clips import ClipStore
 from data.registry import open_split
 from data.sampling import Windows, batches, first_frames, loader
 from svg import checkpoint, cli, pretrained, preview, runs
+from svg.allocator import keep_freed_memory
 from svg.checkpoint import Checkpoint
 from svg.config import Config
 from svg.learner import Learner
@@ -158,6 +159,8 @@ def make_accelerator(config: Config) -> Accelerator:
         if name not in installed:
             raise ValueError(f"train.trackers has {name!r}, which is not installed: pip install {name}")
     allow_tf32()
+    if not torch.accelerator.is_available():
+        keep_freed_memory()
     return Accelerator(
         cpu=not torch.accelerator.is_available(),  # else torchrun's processes on a CPU would not know of each other
         mixed_precision=config.train.precision,

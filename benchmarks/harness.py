@@ -1,7 +1,8 @@
 """What the benchmarks share: variants timed in turn, so that a drifting machine slows all alike; tables and JSON.
 
 `interleave` times variants A B C A B C ...; ratios are taken round by round, and their medians are what is quoted.
-`publish` writes NAME.json and NAME.md into docs/performance/, which docs/performance.md shows.
+`publish` writes NAME.json and NAME.md into docs/performance/; docs/performance.md shows the tables between its marks
+`<!-- NAME -->` and `<!-- /NAME -->`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from experiments.common import hardware, markdown, today
+from experiments.common import hardware, markdown, today, update_page
+from svg.allocator import keep_freed_memory
 from svg.files import replacing
 
 
@@ -50,6 +52,8 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
                 made.error(f"--{name.replace('_', '-')} is {number}, but it must be at least 1")
     if options.threads:
         torch.set_num_threads(options.threads)
+    if device().type == "cpu":
+        keep_freed_memory()  # as train.py and eval.py do; for every variant
     return options
 
 
@@ -117,6 +121,8 @@ def peak_memory(build: Callable[..., Callable[[], object]], *arguments: Any) -> 
 
 def _peak_here(threads: int, build: Callable[..., Callable[[], object]], *arguments: Any) -> float | None:
     torch.set_num_threads(threads)
+    if device().type == "cpu":
+        keep_freed_memory()
     before = _resident("VmRSS")
     call = build(*arguments)
     for _ in range(2):
@@ -136,7 +142,7 @@ def _resident(name: str) -> float | None:
 
 
 def publish(name: str, rows: Sequence[Mapping[str, Any]], options: argparse.Namespace, note: str = "") -> None:
-    """Writes and prints the table, with the command that was typed."""
+    """Writes and prints the table, with the command that was typed, and puts it into docs/performance.md."""
     command = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
     made = {"command": command, "date": today(), "hardware": hardware(), "torch": torch.__version__}
     line = f"`{command}`: {made['hardware']}, torch {made['torch']}, {made['date']}. {note}".rstrip()
@@ -144,4 +150,5 @@ def publish(name: str, rows: Sequence[Mapping[str, Any]], options: argparse.Name
     for suffix, content in ((".json", json.dumps(made | {"rows": list(rows)}, indent=1) + "\n"), (".md", text)):
         with replacing(Path(options.out) / f"{name}{suffix}") as temporary:
             temporary.write_text(content)
+    update_page(Path(options.out).with_suffix(".md"), name, text)
     print(text)

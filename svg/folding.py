@@ -13,7 +13,6 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from svg.backbones import Decoder, Encoder, SkipConv
@@ -56,9 +55,6 @@ class _FoldedJoin(SkipConv):
     @property
     def kernel(self) -> Tensor:
         return self._kernel
-
-    def forward(self, up: Tensor, skip_half: Tensor) -> Tensor:
-        return F.conv_transpose2d(up, self.kernel, stride=2, padding=1).add_(skip_half)
 
 
 def _fold(layers: Iterable[nn.Module]) -> nn.Sequential:

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"config", "files", "launch", "noise", "options", "parallel", "precision", "recompute"},
+    {"allocator", "config", "files", "launch", "noise", "options", "parallel", "precision", "recompute"},
     {"backbones", "checkpoint", "cli", "likelihoods", "metrics", "recurrent", "video"},
     {"folding", "model", "vae"},
     {"objective", "pretrained", "rollout"},
