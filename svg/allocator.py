@@ -12,7 +12,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 def keep_freed_memory() -> None:
     """Lets the process keep what it frees, from now on.
 
-    glibc gives blocks above 32 MiB back to the system at once, and each step pays for their pages anew: an eighth of a
+    glibc gives blocks above 32 MiB back to the system at once, and each step pays for their pages anew: a sixth of a
     training step (docs/performance.md). The process then stays as large as it has been. Without glibc nothing happens.
     """
     if sys.platform != "linux":
