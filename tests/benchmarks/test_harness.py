@@ -1,11 +1,15 @@
 """What the benchmarks share: turns, ratios, memory, the ceiling, and refused options."""
 
+import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import harness
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_variants_take_turns_and_the_first_round_is_not_counted():
@@ -53,3 +57,10 @@ def test_a_number_of_nothing_is_refused(wrong, monkeypatch, capsys):
         harness.parse(harness.parser("An example."))
     assert exit_.value.code == 2
     assert f"{wrong} is 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("table", sorted((ROOT / "docs/performance").glob("*.md")), ids=lambda table: table.stem)
+def test_the_page_shows_what_was_published(table):
+    page, name = (ROOT / "docs/performance.md").read_text(), table.stem
+    assert f"<!-- {name} -->\n{table.read_text()}<!-- /{name} -->" in page
+    assert json.loads(table.with_suffix(".json").read_text())["command"] in table.read_text()
