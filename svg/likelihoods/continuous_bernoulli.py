@@ -37,10 +37,11 @@ class ContinuousBernoulliFrames(FrameDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """A'(a) = 1/(1 - e^-a) - 1/a."""
-        a, safe = self.logits, self._safe
+        """A'(a) = 1/(1 - e^-a) - 1/a, and 1 - A'(-a) where a < 0, so that its derivatives never overflow."""
+        a, size = self.logits, self._safe.abs()
         series = 0.5 + a / 12 - a**3 / 720 + a**5 / 30240
-        return torch.where(self._small, series, -1 / torch.expm1(-safe) - 1 / safe)
+        right = -1 / torch.expm1(-size) - 1 / size
+        return torch.where(self._small, series, torch.where(a > 0, right, 1 - right))
 
     @property
     def mode(self) -> Tensor:

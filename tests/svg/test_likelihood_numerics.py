@@ -33,6 +33,20 @@ def test_extreme_outputs_have_finite_gradients(name, level, raw):
 
 
 @every
+@pytest.mark.parametrize("raw", [0.0, 1e-6, 0.3, 10.0, -10.0, 100.0, -100.0])
+def test_means_have_finite_second_derivatives(name, raw):
+    """As a gradient penalty needs them."""
+    likelihood = head(name, size=(2, 2))
+    params = torch.full_like(batch(likelihood)[0], raw).requires_grad_()
+    mean = likelihood.distribution(params).mean
+    if mean.requires_grad:
+        (gradient,) = torch.autograd.grad(mean.sum(), params, create_graph=True)
+        assert gradient.isfinite().all()
+        if gradient.requires_grad:
+            assert torch.autograd.grad(gradient.square().sum(), params)[0].isfinite().all()
+
+
+@every
 @settings(max_examples=15)
 @given(scale=st.floats(1e-4, 1e4), seed=st.integers(0, 1000))
 def test_any_outputs_have_finite_gradients(name, scale, seed):
