@@ -1,7 +1,12 @@
 """Settings of the whole suite."""
 
+import signal
+
 from hypothesis import settings
 
 # Machines differ, and a loaded one must not fail a test: pytest-timeout stops what hangs.
 settings.register_profile("svg", deadline=None)
 settings.load_profile("svg")
+
+# A shell that starts the suite in the background ignores Ctrl-C for it, and so for the programs under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)

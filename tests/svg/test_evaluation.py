@@ -29,7 +29,7 @@ def model() -> svg.SVG:
     model = svg.build(svg.config_from_dict({"model": sizes}))
     assert isinstance(model, svg.SVG)
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
+        torch.nn.init.normal_(parameter, std=0.5)  # futures that differ
     return model.eval()
 
 
@@ -51,9 +51,10 @@ def test_scores_are_those_of_all_futures_at_once(model: svg.SVG, frames: Tensor,
     for name in SCORES:
         scores = getattr(metrics, name)(whole, frames[:, 2:]).double()
         copied = getattr(metrics, name)(frames[:, 1:2].expand(-1, 3, -1, -1, -1), frames[:, 2:]).double()
-        best = scores.mean(dim=-1).argmax(dim=1)
+        best = torch.tensor([record[name]["sample"] for record in records])
         assert [record["clip"] for record in records] == [7, 0, 3]
-        assert [record[name]["sample"] for record in records] == best.tolist()
+        means = scores.mean(dim=-1)  # two futures may be as good to rounding, which depends on the chunk
+        torch.testing.assert_close(means[range(3), best], means.amax(dim=1), rtol=1e-5, atol=0)
         wanted = {"best": scores[range(3), best], "mean": scores.mean(dim=1), "copy_last": copied}
         posterior = model.reconstruct(frames, 2, seed=5, clip_ids=clips)
         wanted["posterior"] = getattr(metrics, name)(posterior[:, 0], frames[:, 2:]).double()
