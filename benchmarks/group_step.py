@@ -60,6 +60,7 @@ def main() -> None:
     if accelerator.is_main_process:
         with replacing(result) as temporary:
             temporary.write_text(json.dumps(found))
+    accelerator.wait_for_everyone()  # or one leaves while another still hears it
     accelerator.end_training()
 
 
