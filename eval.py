@@ -39,22 +39,27 @@ import svg
 from data.clips import ClipStore
 from data.registry import open_split
 from data.sampling import Windows, first_frames
-from svg import cli, decode, exports, gallery, image_evaluation, image_figures, pretrained, protocol
-from svg.allocator import keep_freed_memory
-from svg.config import DataConfig, EvalConfig
-from svg.eval_options import ExportOptions, MetricsOptions, PredictOptions
-from svg.evaluation import Futures, drawn_arrays
-from svg.evaluator import Batches, Evaluation
-from svg.files import write_json
-from svg.gallery import Shown, choose
+from svg import pretrained
+from svg.config import DataConfig, EvalConfig, command_line
+from svg.evaluation import exports, gallery, images, protocol
+from svg.evaluation.gallery import Shown, choose
+from svg.evaluation.options import ExportOptions, MetricsOptions, PredictOptions
+from svg.evaluation.scores import Futures, drawn_arrays
+from svg.evaluation.summary import Entry, name_apart
+from svg.evaluation.videos import Batches, Evaluation
+from svg.media.read import read_clip
 from svg.metrics.fid import ImageFeatures, check_images
-from svg.model import SVG
+from svg.models.svg_lp import SVG
+from svg.models.vae import VAE
 from svg.objective import Objective
-from svg.plots import write_curves
-from svg.precision import exact
-from svg.publish import write_report
-from svg.summary import OWN, Entry, like_the_papers, likelihood_table, name_apart, rollout_table
-from svg.vae import VAE
+from svg.report import image_figures
+from svg.report.curves import write_curves
+from svg.report.sections import write_report
+from svg.report.tables import image_table, like_the_papers, likelihood_table, rollout_table
+from svg.runtime import program
+from svg.runtime.allocator import keep_freed_memory
+from svg.runtime.files import write_json
+from svg.runtime.precision import exact
 
 SHOWN_SAMPLES = 3
 """Futures of a GIF, besides the best."""
@@ -106,7 +111,7 @@ def metrics(argv: Sequence[str]) -> None:
         if "missing" in chosen.lpips and run is runs[0]:
             run.say(f"LPIPS is left out: {chosen.lpips['missing']}")
         scale = run.freeze_scale(training_batches(run, options.data), options.refit)
-        entry, records = run.measure(chosen, options.eval, scale, options.iwae)
+        entry, records = run.measure(chosen, scale, options.iwae)
         entries.append(entry)
         measured.append({record["clip"]: record for record in records})
     name_apart(entries, options.checkpoint)
@@ -171,8 +176,7 @@ def export(argv: Sequence[str]) -> None:
         wanted = choose(options.pick, options.count, run.clips, seed=options.eval.seed)
     some = dataclasses.replace(run, clips=wanted or run.clips)
     chosen = protocol.choose(["psnr"], options.eval, run.futures, len(some.clips), run.state.device)
-    stated = protocol.describe(chosen, run.futures, run.store.manifest, source, OWN, False)
-    records = {record["clip"]: record for record in some.scores(chosen, stated)}
+    records = {record["clip"]: record for record in some.scores(some.protocol(chosen, protocol.Scale()))}
     wanted = wanted or choose(options.pick, options.count, run.clips, list(records.values()))
 
     # Write them.
@@ -194,7 +198,7 @@ def predict(argv: Sequence[str]) -> None:
     model = load(options.checkpoint, source, state)
     c, context = options.eval, options.eval.context or model.config.n_past
     require_context(context, model)
-    clip = decode.read_clip(
+    clip = read_clip(
         options.video,
         context,
         at=options.at,
@@ -233,7 +237,7 @@ def read_options(cls: type[T], argv: Sequence[str], program: str, description: s
         groups: dict[str, Any] = {"data": config.data, "eval": config.eval}
         fields = {item.name for item in dataclasses.fields(cls)}
         defaults = {name: dataclasses.asdict(group) for name, group in groups.items() if name in fields}
-    options = cli.parse(cls, argv, program=program, description=description, defaults=defaults)
+    options = command_line.parse(cls, argv, program=program, description=description, defaults=defaults)
     if not options.checkpoint:
         raise ValueError("--checkpoint is required: a run, a checkpoint, a folder with a model, or a Hub id")
     return options
@@ -338,8 +342,8 @@ def evaluate_images(options: MetricsOptions, source: Path) -> None:
 
     with exact(device):
         if model.likelihood.fits_target or config.objective.name == "bilbo":
-            image_evaluation.refit(objective, batches("train"))
-        report, latents = image_evaluation.evaluate(
+            images.refit(objective, batches("train"))
+        report, latents = images.evaluate(
             model, batches("train"), batches("test"), k=c.samples, seed=c.seed, wanted=samplers, inception=inception
         )
         out = Path(options.out) if options.out else default_folder(name)
@@ -355,12 +359,12 @@ def evaluate_images(options: MetricsOptions, source: Path) -> None:
         "samplers": samplers,
         "checkpoint": {"name": name, "weights": source.name},
     }
-    results = {"protocol": stated, "run": protocol.versions(), **image_evaluation.numbers(report)}
+    results = {"protocol": stated, "run": protocol.versions(), **images.numbers(report)}
     write_json(out / "metrics.json", results)
     print(f"{name} on {counts['test']} images of {stores['test'].folder}\n")
-    print(image_evaluation.table(report, c.samples))
+    print(image_table(report, c.samples))
     print(f"\nmeans over images, with 95 % intervals; grids and plots are in {out}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    program.run(main)

@@ -33,24 +33,28 @@ from data import robot_push
 from data.clips import ClipStore
 from data.registry import open_split
 from data.sampling import Windows, batches, first_frames, loader
-from svg import checkpoint, cli, pretrained, preview, runs
-from svg.allocator import keep_freed_memory
+from svg import checkpoint, pretrained
 from svg.checkpoint import Checkpoint
-from svg.config import Config
-from svg.learner import Learner
-from svg.meter import Display, Meter, NotFinite, Row, Units, describe
-from svg.model import SVG
+from svg.config import Config, command_line
+from svg.models.base import Model, evaluating
+from svg.models.svg_lp import SVG
+from svg.models.vae import VAE
 from svg.objective import Objective
-from svg.optim import Average, adam, learning_rate, set_learning_rate
-from svg.parallel import double, global_sum
-from svg.precision import allow_tf32
-from svg.rollout import evaluating
-from svg.vae import VAE
+from svg.runtime import program
+from svg.runtime.allocator import keep_freed_memory
+from svg.runtime.parallel import double, global_sum
+from svg.runtime.precision import allow_tf32
+from svg.training import preview, runs
+from svg.training.learner import Learner
+from svg.training.meter import Display, Meter, NotFinite, Row, Units, describe
+from svg.training.optim import Average, adam, learning_rate, set_learning_rate
 
 
 def main() -> int:
     """Finds out where the run is, and trains from there."""
-    config = cli.parse(Config, program="train.py", description=(__doc__ or "").split("\n")[0], config_files=True)
+    config = command_line.parse(
+        Config, program="train.py", description=(__doc__ or "").split("\n")[0], config_files=True
+    )
     out, steps = Path(config.train.out), config.train.steps
     accelerator = make_accelerator(config)
     if not accelerator.is_main_process:
@@ -96,7 +100,7 @@ def train(
     begin(config, accelerator, learner, display, resumed)
     log = runs.MetricsLog(out, start) if first else None
 
-    with cli.Stop() as stop, checkpoint.Writer(out, c.keep) if first else nullcontext() as writer:
+    with program.Stop() as stop, checkpoint.Writer(out, c.keep) if first else nullcontext() as writer:
         for step in range(start, c.steps):
             # Gradients: of each micro-batch in turn, summed over the processes with the last one.
             set_learning_rate(optimizer, learning_rate(step, c))
@@ -266,13 +270,14 @@ def score(config: Config, accelerator: Accelerator, objective: Objective, window
     return dict(zip(totals, (sums / c.eval_clips).tolist(), strict=True))
 
 
-def show(config: Config, model: SVG | VAE, store: ClipStore, stem: Path) -> Path:
+def show(config: Config, model: Model, store: ClipStore, stem: Path) -> Path:
     """Writes what the model makes of the first validation clips, and gives the file."""
     device = next(model.parameters()).device
     if isinstance(model, VAE):
         images = next(first_frames(store, range(min(8, len(store))), 1, 8))
         preview.write_images(stem.with_suffix(".png"), model, images["frames"].to(device), config.eval.seed)
         return stem.with_suffix(".png")
+    assert isinstance(model, SVG)
     length = min(config.model.n_past + config.eval.horizon, int(store.lengths.max()))
     clips = [clip for clip in range(len(store)) if store.lengths[clip] >= length][: max(1, min(config.eval.gifs, 4))]
     batch = next(first_frames(store, clips, length, len(clips)))
@@ -287,4 +292,4 @@ def agreed(accelerator: Accelerator, number: int) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    program.run(main)

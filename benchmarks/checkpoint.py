@@ -17,10 +17,10 @@ import torch
 from benchmarks.harness import device, parse, parser, publish, ratio, timed
 from svg import checkpoint
 from svg.config import Config, ModelConfig
-from svg.learner import Learner
 from svg.objective import Objective
-from svg.optim import adam
 from svg.pretrained import build
+from svg.training.learner import Learner
+from svg.training.optim import adam
 
 
 def learner_of(config: Config) -> Learner:

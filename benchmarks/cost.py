@@ -24,7 +24,7 @@ from benchmarks.harness import device, interleave, parse, parser, peak_memory, p
 from benchmarks.train_step import draw, step_of
 from svg import likelihoods
 from svg.config import ModelConfig
-from svg.model import SVG
+from svg.models.svg_lp import SVG
 
 AXES = {"training": ("batch", "frames", "size", "width"), "rollout": ("samples", "horizon")}
 """What is varied of each."""

@@ -14,7 +14,7 @@ from benchmarks.harness import device, interleave, parse, parser, publish
 from svg import likelihoods
 from svg.config import ModelConfig
 from svg.metrics import psnr, ssim
-from svg.model import SVG
+from svg.models.svg_lp import SVG
 
 
 def main() -> None:

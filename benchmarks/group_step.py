@@ -22,9 +22,9 @@ from torch import Tensor
 
 import train
 from benchmarks.harness import timed
-from svg import cli
 from svg.config import Config, LikelihoodConfig, ModelConfig, TrainConfig
-from svg.files import replacing
+from svg.runtime.files import replacing
+from svg.runtime.program import run as run_program
 
 
 @dataclass(frozen=True)
@@ -142,4 +142,4 @@ def all_reduce_s(nbytes: int, accelerator: Accelerator) -> float | None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_program(main)

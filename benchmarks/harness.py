@@ -24,8 +24,8 @@ import torch
 from torch.nn import functional as F
 
 from experiments.common import hardware, markdown, today, update_page
-from svg.allocator import keep_freed_memory
-from svg.files import replacing
+from svg.runtime.allocator import keep_freed_memory
+from svg.runtime.files import replacing
 
 
 def device() -> torch.device:

@@ -24,9 +24,9 @@ from benchmarks.harness import device, interleave, parse, parser, publish, ratio
 from benchmarks.naive import NaiveSVG
 from benchmarks.train_step import draw, step_of
 from svg import likelihoods
-from svg.backbones import SkipConv
 from svg.config import ModelConfig
-from svg.model import SVG
+from svg.models.backbones import SkipConv
+from svg.models.svg_lp import SVG
 
 TRAINING = {
     "naive": "the published loop",
@@ -101,7 +101,7 @@ def rollouts(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
             return model.rollout(context, options.horizon, options.samples)
 
     def unfolded() -> Tensor:
-        with patch("svg.rollout.folded", lambda model: model):
+        with patch("svg.models.rollout._without_batchnorm", lambda model: model):
             return roll()
 
     calls = (lambda: naive.rollout(context.expand(options.samples, -1, -1, -1, -1), options.horizon, noise), unfolded)

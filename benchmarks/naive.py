@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from svg.backbones import Decoder, Encoder, SkipConv
-from svg.model import SVG, Outputs, to_float
-from svg.recurrent import Gaussian, GaussianLSTM, PredictorLSTM, Recurrent
+from svg.models.backbones import Decoder, Encoder, SkipConv
+from svg.models.base import Gaussian, Outputs, to_float
+from svg.models.recurrent import GaussianLSTM, PredictorLSTM, Recurrent
+from svg.models.svg_lp import SVG
 
 
 class CellStack(nn.Module):

@@ -16,9 +16,9 @@ import torch
 from benchmarks.harness import device, interleave, parse, parser, peak_memory, publish, ratio
 from svg import likelihoods
 from svg.config import Config, ModelConfig, ObjectiveConfig
-from svg.model import SVG
+from svg.models.svg_lp import SVG
 from svg.objective import Objective
-from svg.optim import adam
+from svg.training.optim import adam
 
 
 def step_of(config: ModelConfig, batch: int, frames: int, bf16: bool, recompute: bool) -> Callable[[], object]:

@@ -17,7 +17,7 @@ from benchmarks.harness import device, interleave, parse, parser, publish, ratio
 from benchmarks.naive import NaiveSVG
 from svg import likelihoods
 from svg.config import ModelConfig
-from svg.model import SVG
+from svg.models.svg_lp import SVG
 
 
 def main() -> None:

@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 from benchmarks.group_step import Group
 from benchmarks.harness import parse, parser, publish, ratio
-from svg import cli
 from svg.likelihoods import REGISTRY
+from svg.runtime.program import run as run_program
 
 ROOT = Path(__file__).parents[1]
 ESTIMATED = (8, 16, 32, 64)
@@ -292,4 +292,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_program(main)

@@ -21,7 +21,7 @@ from benchmarks.harness import ceiling, device, interleave, parse, parser, peak_
 from benchmarks.naive import NaiveSVG
 from svg import likelihoods
 from svg.config import ModelConfig
-from svg.model import SVG
+from svg.models.svg_lp import SVG
 
 VARIANTS = ("naive, float32", "svg-lp, float32", "naive, bf16", "svg-lp, bf16")
 

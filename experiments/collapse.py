@@ -23,11 +23,12 @@ from torch import Tensor
 
 from experiments.common import BLUE, GREY, RED, Row, Rows, panels, parse, parser, publish
 from experiments.image_vae import build, digits, refit, terms_of, train
-from svg import VAE, cli
+from svg import VAE
 from svg.config import ObjectiveConfig, TrainConfig
-from svg.diagnostics import information_bound, local_smoothness
+from svg.evaluation.latents import information_bound, local_smoothness
+from svg.models.samplers import collect
 from svg.objective import Objective
-from svg.samplers import collect
+from svg.runtime.program import run as run_program
 
 Z = 8
 NONE = ("-", "-", "-")
@@ -184,4 +185,4 @@ def draw(learned: dict, blunt: dict, given: dict, variance: float) -> Figure:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_program(main)

@@ -31,9 +31,10 @@ from tqdm import tqdm
 from data import robot_push
 from experiments import image_vae
 from experiments.common import Row, Rows, parse, parser, publish
-from svg import cli, likelihoods
-from svg.config import Config
+from svg import likelihoods
+from svg.config import Config, command_line
 from svg.objective import why_undefined
+from svg.runtime.program import run as run_program
 
 Options = dict[str, Any]
 """Of train.py, by their dotted names."""
@@ -118,7 +119,7 @@ def of_likelihood(name: str) -> Options:
 def foretold(arguments: Sequence[str]) -> str | None:
     """Why a combination is undefined, by the configuration's own rules; None where it is defined."""
     try:
-        config = cli.parse(Config, arguments, program="train.py", description="")
+        config = command_line.parse(Config, arguments, program="train.py", description="")
     except ValueError as error:
         return str(error)
     return why_undefined(config.model, config.objective.name, config.likelihood.name)
@@ -149,7 +150,7 @@ def _run(program: str, arguments: Sequence[str], log: Path) -> None:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     sys.argv = [f"{program}.py", *arguments]
-    cli.run(importlib.import_module(program).main)
+    run_program(importlib.import_module(program).main)
 
 
 def run(combination: Options, options: Namespace) -> Row:
@@ -308,4 +309,4 @@ def shown(row: Row, reasons: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_program(main)

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tqdm import tqdm
 
-from svg.files import replacing
+from svg.runtime.files import replacing
 
 Row = dict[str, Any]
 """Column to what is in it: numbers, text, or None where it was not run."""

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from experiments.common import AMBER, BLUE, GREY, RED, Row, Rows, panels, parse, parser, publish
 from experiments.image_vae import bits_per_dim, build, refit, robot, terms_of, train
-from svg import cli
 from svg.config import TrainConfig
+from svg.runtime.program import run as run_program
 
 HEADS: dict[str, tuple[str, dict[str, Any]]] = {
     "optimal σ": ("optimal_sigma", {}),
@@ -108,4 +108,4 @@ def draw(results: dict[str, Row]) -> Figure:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_program(main)

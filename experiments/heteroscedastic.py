@@ -27,9 +27,10 @@ from torch.func import functional_call, stack_module_state
 from tqdm import tqdm
 
 from experiments.common import AMBER, BLUE, GREEN, GREY, RED, VIOLET, Row, Rows, panels, parse, parser, publish, spread
-from svg import cli, likelihoods
+from svg import likelihoods
 from svg.likelihoods import Likelihood
-from svg.recurrent import Gaussian
+from svg.models.base import Gaussian
+from svg.runtime.program import run as run_program
 
 PUBLISHED = {
     "learned": "1.26 ± 0.09",
@@ -266,4 +267,4 @@ def draw(results: Row) -> Figure:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_program(main)

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from scipy.optimize import brentq, minimize_scalar
 
 from experiments.common import AMBER, BLUE, GREEN, GREY, RED, Row, Rows, panels, parse, parser, publish
-from svg import cli
+from svg.runtime.program import run as run_program
 
 RADII = (1.0, 1.4, 1.5, 2.0, 3.0, 5.0, 10.0)
 DIMENSIONS = (2, 3, 10, 100, 3072)
@@ -129,4 +129,4 @@ def draw() -> Figure:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_program(main)

@@ -1,7 +1,7 @@
 """Training the project's image VAE in memory, for the experiments: small data, small steps, no files.
 
-What is trained is what train.py trains: svg.VAE under svg.Objective by svg.optim. N images, B of a batch, C channels, H
-W pixels.
+What is trained is what train.py trains: svg.VAE under svg.objective.Objective by svg.training.optim. N images, B of a
+batch, C channels, H W pixels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from data.clips import ClipStore
 from svg import VAE, likelihoods
 from svg.config import ModelConfig, ObjectiveConfig, TrainConfig
 from svg.objective import Objective
-from svg.optim import adam, learning_rate, set_learning_rate
+from svg.training.optim import adam, learning_rate, set_learning_rate
 
 Watch = Callable[[int, dict[str, Tensor]], None]
 """Told of each step (from 0), once the weights have moved, its terms, `loss` among them."""

@@ -20,10 +20,11 @@ from matplotlib.figure import Figure
 
 from experiments.common import AMBER, BLUE, GREY, RED, Row, Rows, panels, parse, parser, publish
 from experiments.image_vae import bits_per_dim, build, digits, refit, robot, terms_of, train
-from svg import VAE, cli
+from svg import VAE
 from svg.config import ObjectiveConfig, TrainConfig
-from svg.diagnostics import active_units
-from svg.samplers import collect
+from svg.evaluation.latents import active_units
+from svg.models.samplers import collect
+from svg.runtime.program import run as run_program
 
 Head = tuple[str, dict[str, Any]]
 
@@ -166,4 +167,4 @@ def draw(small: dict[str, Row], large: dict[str, Row], order: list[str]) -> Figu
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_program(main)

@@ -27,9 +27,10 @@ from torch import Tensor
 
 from experiments.common import BLUE, GREY, RED, Row, Rows, panels, parse, parser, publish
 from experiments.image_vae import train
-from svg import VAE, cli, likelihoods
+from svg import VAE, likelihoods
 from svg.config import ModelConfig, ObjectiveConfig, TrainConfig
 from svg.objective import Objective
+from svg.runtime.program import run as run_program
 
 LATENTS = (1, 2, 4)
 SIZE: Literal[28] = 28
@@ -190,4 +191,4 @@ def draw(results: dict[int, Row], options: Namespace) -> Figure:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_program(main)

@@ -22,11 +22,12 @@ from torch import Tensor
 
 from experiments.common import AMBER, BLUE, RED, Row, Rows, panels, parse, parser, publish
 from experiments.image_vae import digits, train
-from svg import VAE, cli, likelihoods
+from svg import VAE, likelihoods
 from svg.config import ModelConfig, ObjectiveConfig, TrainConfig
 from svg.likelihoods import Likelihood
+from svg.models.base import Gaussian
 from svg.objective import Objective
-from svg.recurrent import Gaussian
+from svg.runtime.program import run as run_program
 
 SCALES = (0.01, 1.0, 100.0)
 HEADS: dict[str, dict[str, Any]] = {
@@ -141,4 +142,4 @@ def draw(runs: dict[tuple[str, float, bool], Row]) -> Figure:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_program(main)

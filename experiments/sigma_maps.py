@@ -21,11 +21,14 @@ import svg
 from data.registry import open_split
 from experiments.common import parse, parser
 from experiments.video import folder
-from svg import cli, pretrained
-from svg.evaluation import Futures
-from svg.gallery import GREY, Map, Shown, heat, show
-from svg.model import SVG
-from svg.video import BLUE, Frames, Panel, filmstrip, future_panel, write_png
+from svg import pretrained
+from svg.evaluation.gallery import GREY, Map, Shown, heat, show
+from svg.evaluation.scores import Futures
+from svg.media import Frames
+from svg.media.panels import BLUE, Panel, filmstrip, future_panel
+from svg.media.write import write_png
+from svg.models.svg_lp import SVG
+from svg.runtime.program import run as run_program
 
 HEADS = ("pixel_sigma", "two_stage_sigma", "diag_i", "diag_d", "student_t", "trainable_diag_i")
 TIMES = (0, 4, 9, 18, 27)
@@ -98,4 +101,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_program(main)

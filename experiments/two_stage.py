@@ -22,11 +22,12 @@ from torch import Tensor
 
 from experiments.common import Row, Rows, panels, parse, parser, publish
 from experiments.image_vae import build, digits, robot, terms_of, train
-from svg import cli
 from svg.config import TrainConfig
+from svg.evaluation.iwae import iwae
 from svg.likelihoods.two_stage_sigma import TwoStageSigma
-from svg.objective import Objective, iwae
-from svg.rollout import evaluating
+from svg.models.base import evaluating
+from svg.objective import Objective
+from svg.runtime.program import run as run_program
 
 SHOWN = 8
 PUBLISHED = {"digits": ("1307", "6037"), "robot": ("-", "-")}
@@ -153,4 +154,4 @@ def draw(results: dict[tuple[str, str], Row]) -> Figure:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_program(main)

@@ -21,7 +21,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.common import BLUE, GREY, RED, Row, Rows, panels, parse, parser, publish, spread
-from svg import cli, likelihoods
+from svg import likelihoods
+from svg.runtime.program import run as run_program
 
 LONG = (
     "optimal_sigma",
@@ -191,4 +192,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_program(main)

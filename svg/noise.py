@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from svg.parallel import double
+from svg.runtime.parallel import double
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

@@ -7,7 +7,6 @@ svg.push_to_hub("runs/robot_push", "me/robot-push")
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -27,10 +26,9 @@ from torch import Tensor
 from svg import checkpoint, likelihoods
 from svg.checkpoint import CheckpointError
 from svg.config import Config, config_from_dict
-from svg.model import SVG
-from svg.vae import VAE
-
-Model = SVG | VAE
+from svg.models.base import Model
+from svg.models.svg_lp import SVG
+from svg.models.vae import VAE
 
 MODELS: dict[str, type[SVG] | type[VAE]] = {"svg": SVG, "vae": VAE}
 """The models by their `model.name`."""
@@ -42,7 +40,7 @@ _SIZES = (
 _HUB_ERRORS: tuple[type[Exception], ...] = (OSError, HfHubHTTPError.__bases__[0])  # whatever the HTTP library raises
 
 
-def build(config: Config) -> Model:
+def build(config: Config) -> SVG | VAE:
     """The model that a configuration describes, with new weights.
 
     Raises:
@@ -88,7 +86,7 @@ def load_config(name: str | Path, revision: str | None = None) -> Config:
     return _config(find(name, revision))
 
 
-def load(name: str | Path, *, device: torch.device | str = "cpu", revision: str | None = None) -> Model:
+def load(name: str | Path, *, device: torch.device | str = "cpu", revision: str | None = None) -> SVG | VAE:
     """A trained model, in eval mode.
 
     Args:
@@ -144,16 +142,6 @@ def init_from(model: Model, name: str) -> list[str]:
     return left
 
 
-def save_pretrained(model: Model, folder: str | Path) -> None:
-    """Writes config.json and model.safetensors, from which `load` rebuilds the model."""
-    head = model.likelihood
-    config = {
-        "model": dataclasses.asdict(model.config),
-        "likelihood": {"name": head.name, "options": dict(head.options)},
-    }
-    checkpoint.write_model(Path(folder), config, model.state_dict())
-
-
 def push_to_hub(
     source: Model | str | Path, repo_id: str, *, private: bool = False, commit_message: str = "Upload an svg-lp model"
 ) -> str:
@@ -170,7 +158,7 @@ def push_to_hub(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if isinstance(source, Model):
-            save_pretrained(source, folder)
+            source.save_pretrained(folder)
         else:
             found = find(source)
             checkpoint.write_model(folder, checkpoint.read_config(found), checkpoint.read_weights(found))

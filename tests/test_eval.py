@@ -20,9 +20,11 @@ from torch import Tensor
 import eval as program
 import svg
 from data.clips import ClipStore, ClipWriter
-from svg import checkpoint, cli, evaluator
-from svg.encode import write_video
+from svg import checkpoint
+from svg.evaluation import videos
+from svg.media.write import write_video
 from svg.metrics.fvd import frechet_distance
+from svg.runtime.program import run as run_program
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"backbone": "dcgan", "width": 2, "g_dim": 4, "z_dim": 2, "rnn_size": 4}
@@ -63,7 +65,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setenv("TORCH_HOME", "/nowhere")
     monkeypatch.setattr(sys, "argv", ["eval.py", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
-        cli.run(program.main)
+        run_program(program.main)
     assert isinstance(stop.value.code, int)
     return stop.value.code
 
@@ -135,7 +137,7 @@ def test_chunks_do_not_change_the_result(folder: Path, tmp_path: Path, monkeypat
 def test_interrupted_it_goes_on_where_it_was(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = evaluator.score_clips
+    whole = videos.score_clips
     scored: list[int] = []
 
     def score_two(model, frames, clips, *rest, **options):
@@ -145,7 +147,7 @@ def test_interrupted_it_goes_on_where_it_was(
         return whole(model, frames, clips, *rest, **options)
 
     line = ("--checkpoint", folder / "model", "--out", tmp_path)
-    monkeypatch.setattr(evaluator, "score_clips", score_two)
+    monkeypatch.setattr(videos, "score_clips", score_two)
     assert run(monkeypatch, *line) == 130
     scored.clear()
 
@@ -153,7 +155,7 @@ def test_interrupted_it_goes_on_where_it_was(
         scored.extend(clips.tolist())
         return whole(model, frames, clips, *rest, **options)
 
-    monkeypatch.setattr(evaluator, "score_clips", score_and_note)
+    monkeypatch.setattr(videos, "score_clips", score_and_note)
     capsys.readouterr()
     assert run(monkeypatch, *line) == 0
     assert scored == [2, 3, 4] and "kept 2 of 5 clips" in capsys.readouterr().out

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 import eval as program
 import svg
 from data.clips import ClipStore, ClipWriter
-from svg import checkpoint, cli
+from svg import checkpoint
 from svg.metrics import fid
 from svg.metrics.fvd import frechet_distance
+from svg.runtime.program import run as run_program
 
 SIZE, HORIZON = 28, 4
 
@@ -49,7 +50,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     PartialState._reset_state()
     monkeypatch.setattr(sys, "argv", ["eval.py", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
-        cli.run(program.main)
+        run_program(program.main)
     assert isinstance(stop.value.code, int)
     return stop.value.code
 

@@ -15,7 +15,7 @@ import pytest
 
 from experiments import combinations, common, convergence, hypersphere, ppca, scale_invariance, sigma_maps
 from svg import likelihoods
-from svg.gallery import Shown
+from svg.evaluation.gallery import Shown
 from svg.objective import REGISTRY
 
 ROOT = Path(__file__).parents[1]

@@ -1,4 +1,6 @@
-"""Who may import whom, as docs/architecture.md draws it, and that what is public is documented."""
+"""Which room of svg may import which, as docs/architecture.md draws it, and that what is public is documented."""
+
+from __future__ import annotations
 
 import ast
 import importlib
@@ -6,77 +8,108 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LAYERS = [
-    {"allocator", "config", "files", "launch", "noise", "options", "parallel", "precision", "recompute"},
-    {"backbones", "checkpoint", "cli", "likelihoods", "metrics", "recurrent", "video"},
-    {"folding", "model", "vae"},
-    {"objective", "pretrained", "rollout"},
+ORDER = [
+    {"runtime", "config", "checkpoint"},
+    {"noise", "metrics", "media"},
+    {"likelihoods"},
+    {"models"},
+    {"objective", "pretrained"},
+    {"training", "evaluation"},
+    {"report"},
 ]
-"""Parts of svg, lowest first; those not named are above all of them."""
-TENSORS_ONLY = {"noise", "parallel", "metrics", "video", "report", "precision", "files"}
-"""Parts that see tensors alone: of svg they import only each other."""
-
-
-def part(module: str) -> str:
-    """svg.likelihoods.normal is part of likelihoods."""
-    return module.partition(".")[2].partition(".")[0]
-
-
-def imported(nodes: list[ast.stmt]) -> Iterator[str]:
-    """The modules that statements import: `from svg import video` imports svg.video."""
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            inside = node.module in ("svg", "data")
-            yield from (f"{node.module}.{alias.name}" for alias in node.names) if inside else [node.module]
+"""The rooms of svg, lowest first: a room imports only what is below it."""
+ARRAYS_ONLY = {"runtime", "noise", "metrics", "media"}
+"""Rooms that see arrays and tensors alone: no configuration, no model."""
 
 
 def files(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
-def parts_of(path: Path) -> tuple[str, set[str]]:
-    """A file's part of svg, and the parts that it needs to be imported (not those needed later, or for types alone)."""
-    name = path.relative_to(ROOT / "svg").parts[0].removesuffix(".py")
-    needed = {part(module) for module in imported(ast.parse(path.read_text()).body) if module.startswith("svg.")}
-    return name, needed - {name}
+def module_of(path: Path) -> str:
+    """svg/models/base.py is svg.models.base, svg/models/__init__.py is svg.models."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for package in ("svg", "data") for path in files(package)}
+
+
+def room(module: str) -> str:
+    """svg.likelihoods.normal is in the room likelihoods; svg itself is in none."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(path: Path) -> set[str]:
+    """Every module of svg and data that a file imports: at its top, inside functions, and for types alone."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.relative_to(ROOT)} has a relative import"
+            assert node.module
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name for name in names if name in MODULES} | ({node.module} if names - MODULES.keys() else set())
+    return {name for name in found if name.split(".")[0] in ("svg", "data")} - {module_of(path)}
+
+
+GRAPH = {module: imports(path) for module, path in MODULES.items()}
 
 
 @pytest.mark.parametrize(("package", "other"), [("svg", "data"), ("data", "svg")])
 def test_svg_and_data_do_not_know_each_other(package, other):
-    for path in files(package):
-        everywhere = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.stmt)]
-        strangers = [module for module in imported(everywhere) if module.split(".")[0] == other]
-        assert not strangers, f"{path.relative_to(ROOT)} imports {strangers}"
+    for module, imported in GRAPH.items():
+        strangers = {name for name in imported if name.split(".")[0] == other}
+        assert not (module.split(".")[0] == package and strangers), f"{module} imports {strangers}"
 
 
-@pytest.mark.parametrize("path", files("svg"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_svg_is_layered(path):
-    name, needed = parts_of(path)
-    rank = next((rank for rank, layer in enumerate(LAYERS) if name in layer), len(LAYERS))
-    allowed = set().union(*LAYERS[: rank + 1])
-    assert rank == len(LAYERS) or needed <= allowed, f"{name} must not import {needed - allowed}"
-    if name in TENSORS_ONLY:
-        assert needed <= TENSORS_ONLY, f"{name} sees only tensors, but it imports {needed - TENSORS_ONLY}"
+def test_every_file_of_svg_is_in_a_room():
+    rooms = set().union(*ORDER)
+    assert {room(module) for module in MODULES if module.startswith("svg.")} == rooms
 
 
-def test_svg_has_no_import_cycles():
-    graph: dict[str, set[str]] = {}
-    for path in files("svg"):
-        name, needed = parts_of(path)
-        graph.setdefault(name, set()).update(needed)
-    while graph:
-        leaves = [name for name, needed in graph.items() if not needed & graph.keys()]
-        assert leaves, f"these import each other: {sorted(graph)}"
-        for leaf in leaves:
-            del graph[leaf]
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("svg.")])
+def test_doors_are_one_way(module):
+    rank = next(rank for rank, rooms in enumerate(ORDER) if room(module) in rooms)
+    below = set().union(*ORDER[:rank]) | {room(module)}
+    upward = {name for name in GRAPH[module] if room(name) not in below}
+    assert not upward, f"{module} must not import {upward}"
+    if room(module) in ARRAYS_ONLY:
+        strangers = {name for name in GRAPH[module] if room(name) not in ARRAYS_ONLY}
+        assert not strangers, f"{module} sees arrays alone, but it imports {strangers}"
+
+
+def test_nothing_is_imported_in_a_circle():
+    """Neither among files nor among rooms; svg/__init__.py, which names everything and imports late, is the roof."""
+    inside = {module: imported for module, imported in GRAPH.items() if module != "svg"}
+    rooms: dict[str, set[str]] = {}
+    for module, imported in inside.items():
+        if module.startswith("svg."):
+            rooms.setdefault(room(module), set()).update(room(name) for name in imported if room(name) != room(module))
+    for graph in (inside, rooms):
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            pytest.fail(f"imported in a circle: {' -> '.join(error.args[1])}")
+
+
+def test_the_rule_sees_every_kind_of_import(tmp_path, monkeypatch):
+    """An import inside a function and one for types alone count as much as one at the top."""
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    path = tmp_path / "svg" / "new.py"
+    path.parent.mkdir()
+    path.write_text(
+        "from typing import TYPE_CHECKING\nimport svg.noise\nif TYPE_CHECKING:\n    from svg import report\n"
+        "def f():\n    from svg.models.base import Model, to_float\n    return Model, to_float\n"
+    )
+    assert imports(path) == {"svg.noise", "svg.report", "svg.models.base"}
 
 
 def undocumented(module: ModuleType) -> Iterator[str]:
@@ -99,8 +132,7 @@ def undocumented(module: ModuleType) -> Iterator[str]:
 
 @pytest.mark.parametrize("package", ["svg", "data"])
 def test_what_is_public_is_documented(package):
-    paths = [path.relative_to(ROOT).with_suffix("").parts for path in files(package)]
-    modules = [importlib.import_module(".".join(parts).removesuffix(".__init__")) for parts in paths]
+    modules = [importlib.import_module(name) for name in MODULES if name.split(".")[0] == package]
     assert not [name for module in modules for name in undocumented(module)]
 
 
@@ -115,5 +147,13 @@ def test_everything_that_svg_exports_is_there():
 
     for name in (*svg.__all__, "__version__"):
         assert getattr(svg, name) is not None
+    assert set().union(*ORDER) <= set(svg.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = svg.nothing
+
+
+@pytest.mark.parametrize("name", ["metrics", "likelihoods", "objective", "models"])
+def test_rooms_are_attributes_without_an_import_of_their_own(name):
+    code = f"import svg; print(svg.{name}.__name__)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == f"svg.{name}"

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from device_reads import DeviceReads
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -27,9 +26,10 @@ import svg
 import train
 from data.clips import ClipWriter
 from svg import checkpoint
-from svg.cli import Stop
 from svg.config import TrainConfig
-from svg.optim import Average, learning_rate
+from svg.runtime.program import Stop
+from svg.training.optim import Average, learning_rate
+from tests.helpers.device_reads import DeviceReads
 
 ROOT = Path(__file__).parents[1]
 TINY = """
@@ -332,7 +332,7 @@ def test_nothing_waits_for_the_device_between_log_lines(run, tmp_path):
 
 
 def test_another_run_is_not_trained_over(run, tmp_path):
-    from svg import runs
+    from svg.training import runs
 
     with runs.locked(tmp_path / "run"), pytest.raises(ValueError, match="is being trained by another process"):
         run()

@@ -17,8 +17,7 @@ from svg.likelihoods.categorical import Categorical
 from svg.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from svg.likelihoods.diag_d import DiagD
 from svg.likelihoods.diag_i import DiagI
-from svg.likelihoods.discretized_gaussian import DiscretizedGaussian
-from svg.likelihoods.discretized_logistic import DiscretizedLogistic
+from svg.likelihoods.discretized import DiscretizedGaussian, DiscretizedLogistic
 from svg.likelihoods.distribution import FrameDistribution
 from svg.likelihoods.fixed_gaussian import FixedGaussian
 from svg.likelihoods.iso_d import IsoD

@@ -13,7 +13,7 @@ from svg.likelihoods.distribution import to_unit
 from svg.likelihoods.fitted import Fitted
 from svg.likelihoods.normal import Normal
 from svg.likelihoods.options import require_positive
-from svg.parallel import global_mean
+from svg.runtime.parallel import global_mean
 
 
 class Baggins(Fitted):

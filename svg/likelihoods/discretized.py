@@ -152,3 +152,31 @@ class GaussianLevels(DiscretizedLevels):
 
     def _standard_draw(self, noise: Noise | None) -> Tensor:
         return normal_like(noise, self.location)
+
+
+class DiscretizedGaussian(DiscretizedLikelihood):
+    """256 bins of a Gaussian, C channels of locations and one learned sigma (sigma-VAE, Table 4).
+
+    Options:
+        init: sigma at the start, in [0, 1] units.
+        floor: smooth lower bound of log sigma, or none.
+        lr_scale: learning rate of log sigma in multiples of the network's.
+        mean: sigmoid or identity.
+    """
+
+    def _distribution(self, params: Tensor) -> GaussianLevels:
+        return GaussianLevels(*self._location_and_scale(params))
+
+
+class DiscretizedLogistic(DiscretizedLikelihood):
+    """256 bins of a logistic distribution, C channels of locations and one learned scale s (sigma-VAE, Table 4).
+
+    Options:
+        init: s at the start, in [0, 1] units; the standard deviation is s pi/sqrt(3).
+        floor: smooth lower bound of log s, or none.
+        lr_scale: learning rate of log s in multiples of the network's.
+        mean: sigmoid or identity.
+    """
+
+    def _distribution(self, params: Tensor) -> LogisticLevels:
+        return LogisticLevels(*self._location_and_scale(params))

@@ -1,7 +1,7 @@
 """Scales fitted to the frames they score, and the running scale that replaces them in evaluation.
 
 B batch, T frames, C channels, H W pixels. A statistic over the batch is the global one, over all processes, and is used
-without gradient: the averaged gradients are then the global batch's (svg/parallel.py).
+without gradient: the averaged gradients are then the global batch's (svg/runtime/parallel.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from svg.likelihoods.normal import Normal
 from svg.likelihoods.numerics import HALF_LOG_2PI
 from svg.likelihoods.options import require_at_least, require_positive
 from svg.noise import Noise
-from svg.parallel import double, global_sum
+from svg.runtime.parallel import double, global_sum
 
 
 class RunningMean(nn.Module):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from svg.parallel import double
+from svg.runtime.parallel import double
 
 
 class BestOfN:

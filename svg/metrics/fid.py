@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from svg.metrics.fvd import frechet_distance
 from svg.metrics.weights import WeightsError, read_state, sha256
-from svg.precision import exact
+from svg.runtime.precision import exact
 
 FEATURES = 2048
 """Of Inception's last pooling."""

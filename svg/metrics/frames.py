@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from svg.precision import exact
+from svg.runtime.precision import exact
 
 MSE_FLOOR = 1e-10
 """Least MSE of a channel in PSNR: identical frames have 100 dB."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from svg.metrics import weights
 from svg.metrics.i3d import FEATURES, I3D, LEAST_FRAMES, SIZE
 from svg.metrics.weights import WeightsError
-from svg.precision import exact
+from svg.runtime.precision import exact
 
 LEAST_CLIPS = 64
 """Below this a distance in 400 dimensions says nothing."""

@@ -9,28 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from svg import likelihoods
 from svg.config import ModelConfig, ObjectiveConfig
-from svg.model import SVG, to_float
+from svg.models.base import Model, to_float
 from svg.noise import Noise
 from svg.objective.ae import Autoencoder
 from svg.objective.bilbo import Bilbo
 from svg.objective.dip_vae import DipVae
 from svg.objective.elbo import Elbo
-from svg.objective.iwae import iwae
 from svg.objective.rae import RegularisedAutoencoder
 from svg.objective.rule import Rule, valid_options
 from svg.objective.wae_mmd import WassersteinAutoencoder
 
-if TYPE_CHECKING:
-    from svg.vae import VAE
-
-__all__ = ["REGISTRY", "Objective", "iwae", "why_undefined"]
+__all__ = ["REGISTRY", "Objective", "why_undefined"]
 
 REGISTRY: dict[str, type[Rule]] = {
     "elbo": Elbo,
@@ -56,7 +51,7 @@ class Objective(nn.Module):
         ValueError: the name or an option is wrong, or the objective is undefined for the model or its likelihood.
     """
 
-    def __init__(self, model: SVG | VAE, config: ObjectiveConfig, seed: int = 0) -> None:
+    def __init__(self, model: Model, config: ObjectiveConfig, seed: int = 0) -> None:
         super().__init__()
         self.model, self.config, self.seed = model, config, seed
         self.rule = _build(config)

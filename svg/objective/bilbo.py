@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from svg.config import ModelConfig
-from svg.model import Outputs
+from svg.models.base import Gaussian, Model, Outputs
 from svg.objective.elbo import Elbo
-from svg.recurrent import Gaussian
-
-if TYPE_CHECKING:
-    from svg.objective.rule import Model
 
 
 class Bilbo(Elbo):

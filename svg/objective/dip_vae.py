@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from svg.config import ModelConfig, ObjectiveConfig
-from svg.model import Outputs
+from svg.models.base import Model, Outputs
 from svg.noise import Noise
 from svg.objective.elbo import Elbo
 from svg.objective.rule import Terms, require_number
-from svg.parallel import global_mean
-
-if TYPE_CHECKING:
-    from svg.objective.rule import Model
+from svg.runtime.parallel import global_mean
 
 
 class DipVae(Elbo):

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from svg.config import ModelConfig
-from svg.model import Outputs
+from svg.models.base import Model, Outputs
 from svg.noise import Noise
 from svg.objective.rule import Rule, Terms, nll
-
-if TYPE_CHECKING:
-    from svg.objective.rule import Model
 
 
 class Elbo(Rule):

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from svg.config import ObjectiveConfig
-from svg.model import Outputs
+from svg.models.base import Model, Outputs
 from svg.noise import Noise
 from svg.objective.ae import Autoencoder
 from svg.objective.rule import Terms, require_number
-
-if TYPE_CHECKING:
-    from svg.objective.rule import Model
 
 PROBE = 0  # noise stream
 

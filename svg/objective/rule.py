@@ -9,20 +9,15 @@ import inspect
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from svg.config import ModelConfig, ObjectiveConfig
 from svg.likelihoods.base import Latents
-from svg.model import SVG, Outputs
+from svg.models.base import Model, Outputs
 from svg.noise import Noise
-
-if TYPE_CHECKING:
-    from svg.vae import VAE
-
-    Model = SVG | VAE
 
 DEQUANTISATION = 1  # noise stream
 

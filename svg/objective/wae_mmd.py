@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from svg.config import ModelConfig, ObjectiveConfig
-from svg.model import Outputs
+from svg.models.base import Model, Outputs
 from svg.noise import Noise
 from svg.objective.rule import Rule, Terms, nll, require_number
-from svg.parallel import global_gather
-
-if TYPE_CHECKING:
-    from svg.objective.rule import Model
+from svg.runtime.parallel import global_gather
 
 DRAWS = 0  # noise stream
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)

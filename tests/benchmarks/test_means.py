@@ -8,8 +8,8 @@ from torch import nn
 
 from benchmarks.harness import device
 from benchmarks.means import ROLLOUT, TRAINING, UpsampledJoin, WholeJoin, build, ladder, rollouts
-from svg.backbones import SkipConv
 from svg.config import ModelConfig
+from svg.models.backbones import SkipConv
 
 
 @pytest.mark.parametrize(

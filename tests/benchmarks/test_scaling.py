@@ -13,7 +13,7 @@ from benchmarks import scaling
 from benchmarks.scaling import estimate, links, ring_bytes
 from svg import likelihoods
 from svg.config import ModelConfig
-from svg.model import SVG
+from svg.models.svg_lp import SVG
 
 ROOT = Path(__file__).parents[2]
 

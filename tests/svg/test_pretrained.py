@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_hub import hub
 
 import svg
 from svg import checkpoint, pretrained
 from svg.checkpoint import Checkpoint, CheckpointError
+from tests.helpers.hub import hub
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"backbone": "dcgan", "width": 2, "g_dim": 4, "z_dim": 2, "rnn_size": 4, "n_past": 3}

@@ -1,0 +1,222 @@
+"""What an evaluation measures: the metrics that can be had, and the statement that stands beside their numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from svg.checkpoint import MODEL
+from svg.config import Config, EvalConfig
+from svg.evaluation.bounds import Bounds
+from svg.evaluation.scores import METRICS, SCORES, Futures, Score
+from svg.metrics import LPIPS, MSE_FLOOR, WeightsError, find_weights
+from svg.metrics.fid import REMEDY, ImageFeatures, check_images
+from svg.metrics.fvd import CONVENTIONS, Convention, VideoFeatures, check_clips, load_features
+from svg.metrics.i3d import LEAST_FRAMES
+from svg.metrics.weights import sha256
+
+VERSION = 1
+"""Number of the protocol: raised when the same model and clips would be measured differently."""
+OWN = "of the model"
+"""What is said of a scale that training didn't fit to the frames that it scored."""
+NAMES = [*METRICS, "fvd", "fid", "likelihood", "calibration"]
+"""What can be asked for."""
+_DEFINITIONS = {
+    "psnr": f"per channel from its MSE (at least {MSE_FLOOR:g}), range 1; mean over channels",
+    "ssim": "per channel, Gaussian window 11x11, sigma 1.5, valid, K1 .01, K2 .03, range 1; mean over map and channels",
+    "lpips": "v0.1, AlexNet, inputs in [-1, 1] at the frames' size",
+    "ssim_svg": "per channel, uniform window 7x7, sample covariance, valid, range 2; mean over map and channels",
+}
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The metrics of an evaluation."""
+
+    scores: dict[str, Score]
+    lpips: dict[str, Any]
+    """LPIPS's weights, or why it is missing."""
+    features: VideoFeatures | None = None
+    """I3D, where FVD is measured."""
+    convention: Convention | None = None
+    """Of FVD."""
+    inception: ImageFeatures | None = None
+    """Inception, where FID is measured."""
+    likelihood: bool = False
+    """Whether the likelihood of the true clips is bounded."""
+    calibration: bool = False
+    """Whether the calibration of rollouts is measured."""
+
+    @property
+    def rollouts(self) -> bool:
+        """Whether futures are drawn and scored."""
+        return bool(self.scores) or self.calibration
+
+
+def choose(names: Sequence[str], config: EvalConfig, futures: Futures, clips: int, device: torch.device) -> Measures:
+    """What was asked for; without names PSNR, SSIM, LPIPS if its weights are at hand, FVD and FID if theirs are given,
+    likelihood and calibration.
+
+    Raises:
+        ValueError: an unknown name, FVD of too few clips or of other videos than its convention's, or FID of too few
+            frames.
+        WeightsError: a metric asked for by name, or by its weights, has none that can be used.
+    """
+    for name in names:
+        if name not in NAMES:
+            raise ValueError(f"--metrics {name} is unknown: choose from {', '.join(NAMES)}")
+    given = {"fvd": config.fvd_weights, "fid": config.fid_weights}
+    distances = [name for name, weights in given.items() if weights]
+    wanted = names or ["psnr", "ssim", "lpips", *distances, "likelihood", "calibration"]
+    scores: dict[str, Score] = {name: SCORES[name] for name in SCORES if name in wanted}
+    status: dict[str, Any] = {}
+    features = chosen = inception = None
+    if "fvd" in wanted:
+        check_clips(clips)
+        chosen = _convention(config, futures)
+        if config.fvd_weights is None:
+            raise WeightsError(
+                "FVD needs I3D of Kinetics-400: name i3d_torchscript.pt or i3d_pretrained_400.pt by --eval.fvd_weights"
+            )
+        features = load_features(config.fvd_weights, device, config.fvd_sha256)
+    if "fid" in wanted:
+        check_images(clips * futures.horizon)
+        if config.fid_weights is None:
+            raise WeightsError(f"eval.fid_weights is not given; {REMEDY}")
+        inception = ImageFeatures(config.fid_weights, device)
+    if "lpips" in wanted:
+        try:
+            lpips = LPIPS(find_weights(config.lpips_weights))
+            scores, status = scores | {"lpips": lpips.to(device)}, {"weights": lpips.source}
+        except WeightsError as error:
+            if "lpips" in names or config.lpips_weights is not None:
+                raise
+            status = {"missing": str(error)}
+    ordered = {name: scores[name] for name in METRICS if name in scores}
+    return Measures(ordered, status, features, chosen, inception, "likelihood" in wanted, "calibration" in wanted)
+
+
+def _convention(config: EvalConfig, futures: Futures) -> Convention:
+    """FVD's convention. Raises ValueError where these futures are not those that it compares."""
+    custom = Convention("custom", config.fvd_context, config.fvd_samples)
+    chosen = CONVENTIONS.get(config.fvd_convention, custom)
+    for name in ("context", "horizon"):
+        needed, found = getattr(chosen, name), getattr(futures, name)
+        if needed not in (None, found):
+            raise ValueError(f"FVD's convention {chosen.name} needs eval.{name} {needed}, not {found}")
+    if (frames := chosen.frames(futures.context, futures.horizon)) < LEAST_FRAMES:
+        raise ValueError(f"FVD needs videos of at least {LEAST_FRAMES} frames, not {frames}: raise eval.horizon")
+    return chosen
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where the scales of a likelihood are from, which some likelihoods fit to each training batch."""
+
+    kind: Literal["own", "running", "refit"] = "own"
+    """own: part of the model; running: training's running average; refit: over training windows, then frozen."""
+    windows: int = 0
+    """How many training windows a refit saw."""
+
+    def __str__(self) -> str:
+        refit = f"frozen refit, {self.windows} training windows"
+        return {"own": OWN, "running": "running average", "refit": refit}[self.kind]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """All that the numbers of an evaluation depend on."""
+
+    futures: Futures
+    measures: Measures
+    scale: Scale
+    config: Config
+    """The model's: of its training."""
+    source: Path
+    """The folder of the weights."""
+    data: Mapping[str, Any]
+    """The clip store's manifest."""
+
+    @cached_property
+    def weights(self) -> str:
+        """SHA-256 of the model's weights."""
+        return sha256(self.source / MODEL)
+
+    def scores_digest(self) -> str:
+        """Digest of all that changes the scores of a clip's futures."""
+        drawn, lpips = self.futures, self.measures.lpips.get("weights", {}).get("sha256")
+        return self._digest(
+            "scores",
+            futures=[drawn.context, drawn.horizon, drawn.samples, drawn.seed],
+            metrics=list(self.measures.scores),
+            lpips=lpips,
+            calibration=self.measures.calibration,
+        )
+
+    def features_digest(self, network: VideoFeatures | ImageFeatures, convention: Convention) -> str:
+        """Digest of all that changes a clip's features for FVD or FID."""
+        drawn, samples = self.futures, convention.samples or self.futures.samples
+        return self._digest(
+            "features",
+            futures=[drawn.context, drawn.horizon, samples, drawn.seed],
+            network=network.sha256,
+            with_context=convention.with_context,
+        )
+
+    def bounds_digest(self, bounds: Bounds) -> str:
+        """Digest of all that changes the bounds on a clip's likelihood."""
+        return self._digest("bounds", bounds=[list(bounds.lengths), bounds.seed, bounds.importance])
+
+    def _digest(self, kind: str, **values: Any) -> str:
+        """Of numbers, names of registries, and hashes: no prose and no file name, so that none of these can make
+        results look like another protocol's."""
+        config = self.config.to_dict()
+        values |= {"protocol": VERSION, "kind": kind, "weights": self.weights}
+        values |= {group: config[group] for group in ("model", "likelihood", "objective")}
+        files = ("frames.npy", "starts.npy", "lengths.npy")
+        values["data"] = [self.data["files"][name]["sha256"] for name in files]
+        values["scale"] = [self.scale.kind, self.scale.windows]
+        if self.scale.kind == "refit":
+            values["scale"] += [self.config.data.frames, self.config.train.seed]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def stated(self) -> dict[str, Any]:
+        """The protocol in words, numbers and hashes, as it stands in metrics.json."""
+        futures, measures = self.futures, self.measures
+        return {
+            "number": VERSION,
+            "context": futures.context,
+            "horizon": futures.horizon,
+            "samples": futures.samples,
+            "seed": futures.seed,
+            "first_frame": 0,
+            "predictions": "the likelihood's mean, clamped to [0, 1]",
+            "best_of_n": "chosen per clip and metric, by the mean over the predicted frames",
+            "posterior": "one rollout whose latents come from the posterior of the true future",
+            "scale": str(self.scale),
+            "calibration": "PIT of the mixture over the futures" if measures.calibration else "not measured",
+            "interval": "1.96 sd / sqrt(clips), sd with clips - 1",
+            "metrics": {name: _DEFINITIONS[name] for name in measures.scores},
+            "lpips": measures.lpips,
+            "data": {name: self.data[name] for name in ("source", "split", "frame_shape")}
+            | {"sha256": self.data["files"]["frames.npy"]["sha256"]},
+            "checkpoint": {"name": self.source.name, "sha256": self.weights},
+            "version": version("svg-lp"),
+        }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed the numbers."""
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("svg-lp", "torch", "lpips", "torch-fidelity")},
+    }

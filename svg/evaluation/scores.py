@@ -1,0 +1,243 @@
+"""Rollouts scored against the true futures, clip by clip; svg/evaluation/summary.py says what all clips together say.
+
+The protocol is SRVP's (Franceschi et al. 2020): each metric takes its own best sample, by the mean over the horizon.
+Copying the last context frame is the baseline; a rollout whose latents come from the posterior of the true future shows
+what the latents could do at best.
+
+B clips, S samples (s of them in a chunk), T predicted frames, C channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from svg.evaluation.calibration import RANK, TRANSFORM, Ensemble, RolloutTransform, by_sigma, histogram, uniforms
+from svg.metrics import BestOfN, psnr, ssim, ssim_svg
+from svg.models.base import to_float
+from svg.models.rollout import Chunk
+from svg.models.svg_lp import SVG
+from svg.runtime.parallel import double
+from svg.runtime.precision import exact
+
+Score = Callable[[Tensor, Tensor], Tensor]
+"""Predictions (B, s, T, C, H, W) or (B, T, C, H, W) and truth (B, T, C, H, W) to (B, s, T) or (B, T)."""
+
+Record = dict[str, Any]
+"""The scores of one clip, for JSON: `clip`, its number, and for each metric {"sample": which is best, **curves}."""
+
+CURVES = {
+    "best": "best of {samples}",
+    "mean": "mean sample",
+    "posterior": "posterior",
+    "copy_last": "copy last frame",
+}
+"""What is compared frame by frame, and how it is called."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is read and shown."""
+
+    title: str
+    unit: str
+    digits: int
+    higher_is_better: bool
+
+
+METRICS = {
+    "psnr": Metric("PSNR", "dB", 2, True),
+    "ssim": Metric("SSIM", "", 4, True),
+    "lpips": Metric("LPIPS", "", 4, False),
+    "ssim_svg": Metric("SSIM of the SVG script", "", 4, True),
+}
+SCORES: dict[str, Score] = {"psnr": psnr, "ssim": ssim, "ssim_svg": ssim_svg}
+"""Those that need no weights; `svg.metrics.LPIPS(file)` is the other."""
+
+
+@dataclass(frozen=True)
+class Futures:
+    """Which futures are drawn of each clip."""
+
+    context: int
+    horizon: int
+    samples: int
+    seed: int
+    memory: float = 2.0
+    """Budget of a chunk (GiB); it changes no result."""
+
+
+def _rollouts(model: SVG, context: Tensor, clips: Tensor, futures: Futures, **options: Any) -> Iterator[Chunk]:
+    """Futures of context frames (B, context, C, H, W), in chunks."""
+    memory = futures.memory
+    return model.iter_rollouts(
+        context, futures.horizon, futures.samples, futures.seed, clip_ids=clips, memory=memory, **options
+    )
+
+
+def _uniforms(futures: Futures, clips: Tensor, truth: Tensor, stream: int) -> Tensor:
+    steps = torch.arange(futures.context, futures.context + futures.horizon, device=truth.device)
+    return uniforms(futures.seed, clips, steps, truth.shape[2:], stream)
+
+
+def score_clips(
+    model: SVG,
+    frames: Tensor,
+    clips: Tensor,
+    futures: Futures,
+    scores: Mapping[str, Score],
+    advance: Callable[[int], object] = lambda count: None,
+    calibrate: bool = False,
+) -> list[Record]:
+    """Draws the futures of some clips and scores them chunk by chunk, none of which is kept.
+
+    Args:
+        frames: uint8 (B, context + horizon, C, H, W), on the model's device.
+        clips: int64 (B,), the clips' numbers, on which the noise of their futures depends.
+        scores: by their names in `METRICS`.
+        advance: told how many futures each chunk had.
+        calibrate: also measure the calibration of the predicted distributions.
+
+    Returns:
+        A record for each clip. Besides the metrics it has `ensemble`, curves of `calibration.Ensemble`, and `rollout`,
+        for `calibration.summarise_calibration`, where that was asked for.
+
+    Raises:
+        ValueError: a score is not finite.
+    """
+    context, truth = frames[:, : futures.context], frames[:, futures.context :]
+    leaders: dict[int, dict[str, BestOfN]] = {}
+    together = Ensemble(to_float(truth))
+    with exact(frames.device):
+        transform = RolloutTransform(truth, _uniforms(futures, clips, truth, TRANSFORM)) if calibrate else None
+        watch = transform.watch if transform else None
+        for chunk in _rollouts(model, context, clips, futures, watch=watch):
+            new = {name: BestOfN(METRICS[name].higher_is_better) for name in scores}
+            for name, leader in leaders.setdefault(chunk.clips.start, new).items():
+                leader.update(scores[name](chunk.frames, truth[chunk.clips]))
+            together.update(chunk.clips, chunk.frames)
+            advance(chunk.frames.shape[0] * chunk.frames.shape[1])
+        last = context[:, -1:].expand_as(truth)
+        posterior = model.reconstruct(frames, futures.context, seed=futures.seed, clip_ids=clips)
+        others = {
+            name: {"posterior": double(score(posterior[:, 0], truth)), "copy_last": double(score(last, truth))}
+            for name, score in scores.items()
+        }
+        ensemble = together.curves()
+        calibration = _calibration(transform, together, _uniforms(futures, clips, truth, RANK)) if transform else {}
+    records: list[Record] = [{"clip": clip} for clip in clips.tolist()]
+    for name in scores:
+        _put_metric(records, name, [leader[name] for leader in leaders.values()], others[name])
+    for position, record in enumerate(records):
+        record["ensemble"] = {name: values[position].tolist() for name, values in ensemble.items()}
+        if calibration:
+            record["rollout"] = {name: values[position].tolist() for name, values in calibration.items()}
+    return records
+
+
+def _put_metric(records: list[Record], name: str, parts: list[BestOfN], others: Mapping[str, Tensor]) -> None:
+    """Adds a metric of B clips to their records: its best samples by ranges of clips, and the other curves (B, T)."""
+    curves = {"best": torch.cat([part.best for part in parts]), "mean": torch.cat([part.mean for part in parts])}
+    curves |= others
+    for position, sample in enumerate(torch.cat([part.index for part in parts]).tolist()):
+        values = {curve: curves[curve][position].tolist() for curve in CURVES}
+        records[position][name] = {"sample": sample, **values}
+    finite = torch.stack([curve.isfinite().all(dim=1) for curve in curves.values()]).all(dim=0)
+    if not finite.all():
+        clip = records[int(finite.int().argmin())]["clip"]
+        raise ValueError(f"{name} of clip {clip} is not finite: the model predicts values that are no numbers")
+
+
+def _calibration(transform: RolloutTransform, ensemble: Ensemble, u: Tensor) -> dict[str, Tensor]:
+    """Histograms and sums of the futures of B clips: see `svg.evaluation.calibration.summarise_calibration`."""
+    pit, variance = transform.results()
+    sigma = (variance + ensemble.variance).sqrt()
+    error = ensemble.mean - ensemble.truth
+    return {
+        "pit": histogram(pit),
+        "rank": histogram(ensemble.rank(u)),
+        "sigma": sigma.square().mean((-3, -2, -1)).sqrt(),
+        "error": error.square().mean((-3, -2, -1)).sqrt(),
+        "by_sigma": by_sigma(sigma, error),
+    }
+
+
+def clip_features(
+    model: SVG,
+    frames: Tensor,
+    clips: Tensor,
+    futures: Futures,
+    extract: Callable[[Tensor], Tensor],
+    with_context: bool,
+    advance: Callable[[int], object] = lambda count: None,
+) -> list[Record]:
+    """Features of some clips' true and predicted videos, for distances between many of them.
+
+    Args:
+        frames, clips, futures, advance: as of `score_clips`.
+        extract: videos (N, T, C, H, W), uint8 or float in [0, 1], to features (N, D).
+        with_context: whether videos begin with the context frames.
+
+    Returns:
+        A record for each clip, whose `features` `unpack_features` reads.
+    """
+    context = frames[:, : futures.context]
+    predicted: dict[int, list[Tensor]] = {}
+    with exact(frames.device):
+        for chunk in _rollouts(model, context, clips, futures):
+            videos = chunk.frames
+            if with_context:
+                given = to_float(context[chunk.clips, None]).expand(-1, videos.shape[1], -1, -1, -1, -1)
+                videos = torch.cat((given, videos), dim=2)
+            features = extract(videos.flatten(0, 1)).unflatten(0, videos.shape[:2])
+            predicted.setdefault(chunk.clips.start, []).append(features)
+            advance(videos.shape[0] * videos.shape[1])
+        real = extract(frames if with_context else frames[:, futures.context :])
+    fake = torch.cat([torch.cat(chunks, dim=1) for chunks in predicted.values()])
+    packed = torch.cat((real[:, None], fake), dim=1).float().cpu().numpy().astype("<f4")
+    return [
+        {"clip": clip, "shape": rows.shape, "features": base64.b64encode(rows.tobytes()).decode()}
+        for clip, rows in zip(clips.tolist(), packed, strict=True)
+    ]
+
+
+def unpack_features(records: Iterable[Record]) -> tuple[Tensor, Tensor]:
+    """Features of the true videos (B, D) and of their predictions (B, S, D), float32, from `clip_features`' records."""
+    rows = [
+        np.frombuffer(base64.b64decode(record["features"]), "<f4").reshape(record["shape"])
+        for record in sorted(records, key=lambda record: record["clip"])
+    ]
+    features = torch.from_numpy(np.stack(rows))
+    return features[:, 0], features[:, 1:]
+
+
+def draw(model: SVG, context: Tensor, clip: int, futures: Futures, samples: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Some futures of one clip, the same as `score_clips` scores.
+
+    Args:
+        context: uint8 (context, C, H, W), on the model's device.
+        clip: its number.
+        samples: which of the futures.
+
+    Returns:
+        float32 (len(samples), T, C, H, W) in [0, 1], and their predicted standard deviations.
+    """
+    chosen = replace(futures, samples=len(samples))
+    ids = torch.tensor(samples)
+    with exact(context.device):
+        chunks = _rollouts(model, context[None], torch.tensor([clip]), chosen, sample_ids=ids, stddev=True)
+        parts = [(chunk.frames[0], chunk.stddev[0]) for chunk in chunks if chunk.stddev is not None]
+    frames, stddev = (torch.cat(part) for part in zip(*parts, strict=True))
+    return frames, stddev
+
+
+def drawn_arrays(model: SVG, context: Tensor, clip: int, futures: Futures) -> dict[str, Any]:
+    """All futures of one clip, as `draw`: `futures` and `sigma`, float32 arrays (S, T, H, W, C)."""
+    drawn = draw(model, context, clip, futures, range(futures.samples))
+    return {name: x.movedim(2, -1).cpu().numpy() for name, x in zip(("futures", "sigma"), drawn, strict=True)}

@@ -1,0 +1,187 @@
+"""Anybody's videos as frames for a model: any file that FFmpeg reads, or a folder of images, cropped and resized.
+
+Shapes: T frames, H W pixels, C channels (1 or 3); uint8.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+
+from svg.media import Frames
+from svg.media.write import import_av
+
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+ANIMATIONS = {".webp", ".apng", ".png"}
+"""What FFmpeg can't read, or not as an animation."""
+DEFAULT_FPS = 10.0
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames of a video."""
+
+    frames: Frames
+    """uint8 (T, H, W, C)."""
+    fps: float
+    start: int
+    """Number of the first one in the video."""
+    total: int
+    """Frames that were looked at: with `last`, all."""
+
+
+def read_clip(
+    path: str | Path,
+    length: int,
+    *,
+    at: Literal["first", "last"] = "first",
+    size: int = 64,
+    channels: int = 3,
+    crop: str = "center",
+    grey: bool = False,
+    after: int = 0,
+) -> Clip:
+    """Some consecutive frames of a video, as a model takes them.
+
+    Args:
+        path: a video file, a GIF, or a folder of images, which are taken in natural order (frame 2 before frame 10).
+        length: how many.
+        at: the first of the video, or the last.
+        size: their height and width.
+        channels: 1 or 3.
+        crop: center (the largest square), none (the whole frame, squeezed), or LEFT,TOP,WIDTH,HEIGHT in pixels.
+        grey: turn colours into grey for a model of 1 channel.
+        after: with `first`, also up to so many frames that follow, the true future.
+
+    Raises:
+        ValueError: nothing there, unreadable, too short, of other channels, or a crop outside the frame.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"--video {path} does not exist")
+    read = _folder if path.is_dir() else _animation if path.suffix.lower() in ANIMATIONS else _file
+    fps, images = read(path)
+    kept: list[Image.Image] = []
+    total = 0
+    if at == "first":
+        kept = list(islice(images, length + after))
+        total = len(kept)
+    else:
+        for image in images:
+            kept = [*kept[-length + 1 :], image] if length > 1 else [image]
+            total += 1
+    if total < length:
+        raise ValueError(
+            f"{path} has {total} frames, but {length} are needed: lower --eval.context or take a longer video"
+        )
+    frames = np.stack([_fit(image, size, crop, path) for image in kept])
+    return Clip(_channels(frames, channels, grey, path), fps, total - len(kept) if at == "last" else 0, total)
+
+
+def natural_order(paths: Iterable[Path]) -> list[Path]:
+    """Files by name, numbers in them by their value."""
+    return sorted(
+        paths,
+        key=lambda path: [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", path.name.lower())],
+    )
+
+
+def _folder(path: Path) -> tuple[float, Iterator[Image.Image]]:
+    files = natural_order(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
+    if not files:
+        raise ValueError(f"{path} holds no images ({', '.join(sorted(IMAGES))})")
+
+    def images() -> Iterator[Image.Image]:
+        first = None
+        for file in files:
+            try:
+                with Image.open(file) as opened:
+                    image = ImageOps.exif_transpose(opened)
+                    image.load()
+            except (UnidentifiedImageError, OSError) as error:
+                raise ValueError(f"{file} can't be read as an image: {error}") from None
+            if image.mode not in ("1", "L", "P", "RGB"):
+                raise ValueError(f"{file} has channels {image.mode}, but grey or RGB of 8 bits are needed: convert it")
+            first = first or image.size
+            if image.size != first:
+                found, before = (f"{width}x{height}" for width, height in (image.size, first))
+                raise ValueError(f"{file} has {found} pixels, but those before it {before}")
+            yield image.convert("RGB")
+
+    return DEFAULT_FPS, images()
+
+
+def _animation(path: Path) -> tuple[float, Iterator[Image.Image]]:
+    try:
+        opened = Image.open(path)
+        durations = []
+        for frame in ImageSequence.Iterator(opened):
+            frame.load()
+            durations.append(frame.info.get("duration", 0))
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} can't be read as an animation: {error}") from None
+    fps = 1000 * len(durations) / sum(durations) if sum(durations) else DEFAULT_FPS
+    return fps, (frame.convert("RGB") for frame in ImageSequence.Iterator(opened))
+
+
+def _file(path: Path) -> tuple[float, Iterator[Image.Image]]:
+    av = import_av()
+    try:
+        container = av.open(str(path))
+    except (av.error.FFmpegError, OSError) as error:
+        raise ValueError(f"{path} can't be read as a video: {getattr(error, 'strerror', error)}") from None
+    if not container.streams.video:
+        container.close()
+        raise ValueError(f"{path} has no video stream")
+    stream = container.streams.video[0]
+    fps = float(stream.average_rate or Fraction(DEFAULT_FPS))
+
+    def images() -> Iterator[Image.Image]:
+        with container:
+            try:
+                for frame in container.decode(stream):
+                    yield frame.to_image()
+            except av.error.FFmpegError as error:
+                raise ValueError(f"{path} is damaged: {error.strerror}") from None
+
+    return fps, images()
+
+
+def _fit(image: Image.Image, size: int, crop: str, path: Path) -> Frames:
+    """One frame cropped and resized (antialiased): uint8 (size, size, 3)."""
+    width, height = image.size
+    if crop == "none":
+        box = (0, 0, width, height)
+    elif crop == "center":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        box = (left, top, left + side, top + side)
+    else:
+        numbers = crop.split(",")
+        if len(numbers) != 4 or not all(number.strip().isdecimal() for number in numbers):
+            raise ValueError(f"--crop is {crop!r}, but it must be center, none or LEFT,TOP,WIDTH,HEIGHT in pixels")
+        left, top, wide, high = map(int, numbers)
+        box = (left, top, left + wide, top + high)
+        if not (wide and high and box[2] <= width and box[3] <= height):
+            raise ValueError(f"--crop {crop} lies outside the {width}x{height} pixels of {path}")
+    return np.asarray(image.crop(box).resize((size, size), Image.Resampling.LANCZOS))
+
+
+def _channels(frames: Frames, channels: int, grey: bool, path: Path) -> Frames:
+    """Frames (T, H, W, 3) with the model's channels."""
+    if channels == 3:
+        return frames
+    if channels != 1:
+        raise ValueError(f"the model takes frames of {channels} channels, which no video has")
+    if not grey and int(np.ptp(frames.astype(np.int16), axis=-1).max()) > 8:  # codecs tint grey a little
+        raise ValueError(f"{path} is in colour, but the model takes grey frames: --grey converts it")
+    weights = np.array([0.299, 0.587, 0.114])  # Rec. 601
+    return (frames @ weights).round().astype(np.uint8)[..., None]

@@ -1,0 +1,1 @@
+"""What carries a program: its start and end, processes, precision, memory, and files that are whole or absent."""
