@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -40,7 +41,7 @@ from data.clips import ClipStore
 from data.registry import open_split
 from data.sampling import Windows, first_frames
 from svg import pretrained
-from svg.config import DataConfig, EvalConfig, command_line
+from svg.config import DataConfig, EvalConfig, carried, command_line
 from svg.evaluation import exports, gallery, images, protocol
 from svg.evaluation.gallery import Shown, choose
 from svg.evaluation.options import ExportOptions, MetricsOptions, PredictOptions
@@ -59,6 +60,7 @@ from svg.report.tables import image_table, like_the_papers, likelihood_table, ro
 from svg.runtime import program
 from svg.runtime.allocator import keep_freed_memory
 from svg.runtime.files import write_json
+from svg.runtime.memory import require_memory
 from svg.runtime.precision import exact
 
 SHOWN_SAMPLES = 3
@@ -198,6 +200,14 @@ def predict(argv: Sequence[str]) -> None:
     model = load(options.checkpoint, source, state)
     c, context = options.eval, options.eval.context or model.config.n_past
     require_context(context, model)
+    length, pixels = context + c.horizon, model.config.size**2
+    futures_bytes = options.samples * c.horizon * pixels * model.config.channels * 4 * 3  # frames, sigma and bytes
+    shown_bytes = options.samples * length * pixels * options.scale**2 * 3 * 2
+    require_memory(
+        futures_bytes + shown_bytes,
+        f"{options.samples} futures of {c.horizon} frames",
+        "lower --samples, --eval.horizon or --scale",
+    )
     clip = read_clip(
         options.video,
         context,
@@ -234,9 +244,21 @@ def read_options(cls: type[T], argv: Sequence[str], program: str, description: s
     defaults: dict[str, Any] = {}
     if names:
         config = svg.load_config(pretrained.find(names[0]))
-        groups: dict[str, Any] = {"data": config.data, "eval": config.eval}
         fields = {item.name for item in dataclasses.fields(cls)}
-        defaults = {name: dataclasses.asdict(group) for name, group in groups.items() if name in fields}
+        groups = {"data": config.data, "eval": config.eval}
+        defaults = {name: carried(group) for name, group in groups.items() if name in fields}
+        named = [
+            f"eval.{name}" for name in ("lpips_weights", "fvd_weights", "fid_weights") if getattr(config.eval, name)
+        ]
+        if named:
+            print(f"{names[0]} names {', '.join(named)}, which count only where you give them", file=sys.stderr)
+        helped = {"-h", "--help"} & set(argv)
+        outside = not Path(os.path.abspath(config.data.path)).is_relative_to(os.path.abspath("."))
+        if "data" in fields and outside and not helped and not any(o.startswith("--data.path") for o in argv):
+            raise ValueError(
+                f"data.path {config.data.path} is named by {names[0]} alone and lies outside of this folder: if it is "
+                f"the data set to read, give --data.path {config.data.path}"
+            )
     options = command_line.parse(cls, argv, program=program, description=description, defaults=defaults)
     if not options.checkpoint:
         raise ValueError("--checkpoint is required: a run, a checkpoint, a folder with a model, or a Hub id")

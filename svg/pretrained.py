@@ -29,6 +29,7 @@ from svg.config import Config, config_from_dict
 from svg.models.base import Model
 from svg.models.svg_lp import SVG
 from svg.models.vae import VAE
+from svg.runtime.memory import require_memory
 
 MODELS: dict[str, type[SVG] | type[VAE]] = {"svg": SVG, "vae": VAE}
 """The models by their `model.name`."""
@@ -44,8 +45,20 @@ def build(config: Config) -> SVG | VAE:
     """The model that a configuration describes, with new weights.
 
     Raises:
-        ValueError: the likelihood's name or an option of it is wrong.
+        ValueError: the likelihood's name or an option of it is wrong, or the model is larger than the free memory.
     """
+    with torch.device("meta"):
+        planned = _build(config)
+    count = sum(parameter.numel() for parameter in planned.parameters())
+    require_memory(
+        4 * count,
+        f"a model of these sizes ({count / 1e6:,.0f} million parameters)",
+        "lower model.width, model.g_dim, model.rnn_size or the layers",
+    )
+    return _build(config)
+
+
+def _build(config: Config) -> SVG | VAE:
     size = (config.model.size, config.model.size)
     head = likelihoods.build(
         config.likelihood.name, channels=config.model.channels, size=size, **config.likelihood.options

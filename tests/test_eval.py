@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -53,6 +55,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     checkpoint.write_model(folder / "model", config.to_dict(), model.state_dict())
     return folder
+
+
+@pytest.fixture(autouse=True)
+def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user is in the folder of the data set and the model."""
+    monkeypatch.chdir(folder)
 
 
 def command(*arguments: object, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -333,6 +341,62 @@ def test_own_videos(
     }.items():
         assert run(monkeypatch, *line, *wrong.split()) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--samples", "1000000"), r"1000000 futures of 4 frames would take [\d.]+ [GT]iB of memory"),
+        (("--samples", "1e9"), "--samples is 1000000000, but it must be at most 1,000,000"),
+        (("--eval.horizon", "1e10"), "eval.horizon is 10000000000, but it must be at most 10,000"),
+        (("--fps", ".nan"), "--fps is nan"),
+        (("--fps", ".inf"), "--fps is inf"),
+        (("--fps", "1e-9"), "--fps is 1e-09, but it must be at least 0.01 or 0"),
+        (("--video", ""), "--video is '', but it must not be empty"),
+        (("--eval.memory", ".inf"), "eval.memory is inf"),
+        (("--eval.seed", "18446744073709551616"), "eval.seed is 18446744073709551616, but it must be below 9,223,"),
+        (("--scale", "9" * 5000), r"scale is '9999.*\(5,002 characters\), but it must be a whole number"),
+    ],
+)
+def test_what_is_far_too_much_is_refused_at_once(folder, tmp_path, monkeypatch, capsys, options, message) -> None:
+    write_video(tmp_path / "mine.mp4", np.zeros((9, 64, 64, 3), np.uint8), 12)
+    line = ["predict", "--checkpoint", folder / "model", "--video", tmp_path / "mine.mp4", "--out", tmp_path / "out"]
+    assert run(monkeypatch, *line, *options) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, said) and len(said) < 300 and not (tmp_path / "out").exists()
+
+
+def test_a_models_own_configuration_runs_nothing(folder, tmp_path, monkeypatch, capsys) -> None:
+    """A model that names code, with the hash that would let it run, and a data set outside of the user's folder."""
+    shutil.copytree(folder / "model", tmp_path / "model")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scripting is deprecated
+        torch.jit.script(MeanColours()).save(str(tmp_path / "code.pt"))
+    path = tmp_path / "model" / "config.json"
+    config = json.loads(path.read_text())
+    weights = tmp_path / "code.pt"
+    config["eval"] |= {"fvd_weights": str(weights), "fvd_sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    config["eval"] |= {"lpips_weights": str(weights), "fid_weights": str(weights), "memory": 1e6}
+    path.write_text(json.dumps(config))
+
+    def loaded(*arguments: object, **options: object) -> None:
+        raise AssertionError("the model's file was loaded")
+
+    monkeypatch.setattr(torch.jit, "load", loaded)
+    monkeypatch.setattr(torch, "load", loaded)
+    line = ["--checkpoint", tmp_path / "model", "--out", tmp_path / "out"]
+    assert run(monkeypatch, *line) == 0
+    assert "fvd" not in json.loads((tmp_path / "out" / "metrics.json").read_text())
+    said = capsys.readouterr().err
+    assert "eval.lpips_weights, eval.fvd_weights, eval.fid_weights" in said and "give" in said
+    assert run(monkeypatch, *line, "--eval.lpips_weights", weights) == 2  # what the user names counts
+    assert "the model's file was loaded" in capsys.readouterr().err
+
+    config["data"]["path"] = str(folder / ".." / "elsewhere")
+    path.write_text(json.dumps(config))
+    assert run(monkeypatch, *line) == 2
+    assert "lies outside of this folder" in capsys.readouterr().err
+    assert run(monkeypatch, *line, "--data.path", folder / "data") == 0
 
 
 def test_results_go_beside_the_model(folder: Path) -> None:

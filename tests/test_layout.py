@@ -16,8 +16,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    {"runtime", "config", "checkpoint"},
-    {"noise", "metrics", "media"},
+    {"runtime"},
+    {"config", "checkpoint", "noise", "metrics", "media"},
     {"likelihoods"},
     {"models"},
     {"objective", "pretrained"},

@@ -6,12 +6,18 @@ YAML files under configs/ hold the same fields; any of them is overridden on the
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
-from svg.config.options import from_dict, require
+from svg.config.options import NotEmpty, Range, check_fields, from_dict, require
+
+SEED = Range(0, 2**63, below_high=True)
+
+
+class OnlyGiven:
+    """An annotation of options that count only where the user gives them, and never from a model's stored
+    configuration: paths outside of the run, hashes that let code run, and what the machine allows."""
 
 
 @dataclass(frozen=True)
@@ -20,19 +26,17 @@ class DataConfig:
 
     name: str = "robot_push"
     """How the data set is made (robot_push, bair, ...): names the command to run when it is missing."""
-    path: str = "datasets/robot_push"
+    path: Annotated[str, NotEmpty()] = "datasets/robot_push"
     """Folder with the stores train, val and test."""
-    clips: int = 1500
+    clips: Annotated[int, Range(1, 10**7)] = 1500
     """Training clips to simulate when a robot_push data set is missing."""
-    frames: int = 12
+    frames: Annotated[int, Range(1, 10**4)] = 12
     """Length of a training window, context included (frames)."""
-    workers: int = 2
+    workers: Annotated[int, Range(0, 256), OnlyGiven] = 2
     """Loader processes per training process."""
 
     def __post_init__(self) -> None:
-        for name in ("frames", "clips"):
-            require(getattr(self, name) >= 1, f"data.{name}", getattr(self, name), "must be at least 1")
-        require(self.workers >= 0, "data.workers", self.workers, "must not be negative")
+        check_fields(self, "data.")
 
 
 @dataclass(frozen=True)
@@ -45,21 +49,21 @@ class ModelConfig:
     """Frame encoder and decoder: vgg or dcgan for svg; conv (sigma-VAE), mlp (four dense layers) or linear for vae."""
     size: Literal[28, 32, 64, 128] = 64
     """Frame height and width (pixels): 64 or 128 for svg; 28, 32 or 64 for vae."""
-    channels: int = 3
+    channels: Annotated[int, Range(1, 256)] = 3
     """Image channels C."""
-    width: int = 64
+    width: Annotated[int, Range(1, 1024)] = 64
     """Channels of the backbone's first stage (the published width is 64, 32 for conv); hidden units of mlp (200)."""
-    g_dim: int = 128
+    g_dim: Annotated[int, Range(1, 8192)] = 128
     """Size G of a frame's feature vector."""
-    z_dim: int = 64
+    z_dim: Annotated[int, Range(1, 8192)] = 64
     """Size Z of a frame's latent."""
-    rnn_size: int = 256
+    rnn_size: Annotated[int, Range(1, 8192)] = 256
     """Width R of the LSTMs."""
-    predictor_layers: int = 2
+    predictor_layers: Annotated[int, Range(1, 16)] = 2
     """LSTM layers of the frame predictor."""
-    posterior_layers: int = 1
+    posterior_layers: Annotated[int, Range(1, 16)] = 1
     """LSTM layers of the posterior."""
-    prior_layers: int = 1
+    prior_layers: Annotated[int, Range(1, 16)] = 1
     """LSTM layers of the learned prior."""
     prior: Literal["learned", "learned_mean", "fixed", "none"] = "learned"
     """learned: SVG-LP; learned_mean: a learned mean, variance 1; fixed: N(0, I), SVG-FP and vae; none: the
@@ -67,31 +71,18 @@ class ModelConfig:
     posterior: Literal["diagonal", "isotropic", "constant", "deterministic"] = "diagonal"
     """diagonal: a variance for each latent and frame; constant: posterior_variance; for vae also isotropic: one learned
     variance for all; deterministic: no variance, the autoencoders."""
-    posterior_variance: float = 1.0
+    posterior_variance: Annotated[float, Range(0, above_low=True)] = 1.0
     """The variance of a constant posterior (1 for simple data, 0.01 for CelebA: Fyffe)."""
-    n_past: int = 2
+    n_past: Annotated[int, Range(1, 10**4)] = 2
     """Context frames that training conditions on; a rollout's context has at least as many."""
     skip_frame: Literal["last_context", "published", "previous"] = "last_context"
     """Whose skip connections the decoder gets: the last context frame's; frame n_past-2 as the published code does; or
     the previous frame's throughout (the published last_frame_skip)."""
 
     def __post_init__(self) -> None:
-        sizes = (
-            "channels",
-            "width",
-            "g_dim",
-            "z_dim",
-            "rnn_size",
-            "predictor_layers",
-            "posterior_layers",
-            "prior_layers",
-        )
-        for name in sizes:
-            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "must be at least 1")
+        check_fields(self, "model.")
         least = 2 if self.skip_frame == "published" else 1
         require(self.n_past >= least, "model.n_past", self.n_past, f"must be at least {least}")
-        positive = 0 < self.posterior_variance < math.inf
-        require(positive, "model.posterior_variance", self.posterior_variance, "must be positive and finite")
         for name, choices in _MODEL_CHOICES[self.name].items():
             value = getattr(self, name)
             rule = f"must be {' or '.join(str(choice) for choice in choices)} with model.name {self.name}"
@@ -119,6 +110,11 @@ class LikelihoodConfig:
     options: dict[str, Any] = field(default_factory=dict)
     """Options of that likelihood, each as `--likelihood.options.NAME VALUE`."""
 
+    def __post_init__(self) -> None:
+        for name in ("name", "channels", "size"):
+            if name in self.options:
+                raise ValueError(f"likelihood.options.{name} is no option of a likelihood: set model.{name} instead")
+
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
@@ -126,47 +122,46 @@ class ObjectiveConfig:
 
     name: str = "elbo"
     """A name of the registry in svg/objective: elbo, bilbo; for vae also ae, rae, wae_mmd, dip_vae."""
-    beta: float = 1.0
+    beta: Annotated[float, Range(0)] = 1.0
     """Weight of the KL term; 1 is the evidence lower bound."""
-    beta_warmup: int = 0
+    beta_warmup: Annotated[int, Range(0, 10**9)] = 0
     """Steps over which beta rises linearly from 0."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of that objective, each as `--objective.options.NAME VALUE`."""
 
     def __post_init__(self) -> None:
-        require(self.beta_warmup >= 0, "objective.beta_warmup", self.beta_warmup, "must not be negative")
-        require(0 <= self.beta < math.inf, "objective.beta", self.beta, "must be finite and not negative")
+        check_fields(self, "objective.")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How it is trained."""
 
-    out: str = "runs/svg"
+    out: Annotated[str, NotEmpty()] = "runs/svg"
     """Run folder; the same command again resumes the run in it."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """The one seed: weights, data order and noise follow from it."""
-    steps: int = 100_000
+    steps: Annotated[int, Range(1, 10**8, below_high=True)] = 100_000
     """Optimiser steps."""
-    batch_size: int = 16
+    batch_size: Annotated[int, Range(1, 2**20)] = 16
     """Clips per optimiser step, over all processes and accumulation steps together."""
-    accumulate: int = 1
+    accumulate: Annotated[int, Range(1, 2**16)] = 1
     """Micro-batches per optimiser step and process. A fitted sigma is then that of a micro-batch over all processes."""
-    lr: float = 1e-3
+    lr: Annotated[float, Range(0, above_low=True)] = 1e-3
     """Peak learning rate (Adam)."""
-    warmup: int = 100
+    warmup: Annotated[int, Range(0, 10**9)] = 100
     """Steps of linear learning-rate warm-up."""
     decay: Literal["none", "linear", "cosine"] = "cosine"
     """Learning-rate decay from the end of the warm-up to the last step."""
-    final_lr: float = 0.05
+    final_lr: Annotated[float, Range(0, 1)] = 0.05
     """Learning rate at the last step, as a fraction of the peak."""
-    adam_betas: tuple[float, float] = (0.9, 0.999)
+    adam_betas: Annotated[tuple[float, float], Range(0, 1, below_high=True)] = (0.9, 0.999)
     """Adam's moment decays."""
-    adam_eps: float = 1e-8
+    adam_eps: Annotated[float, Range(0, above_low=True)] = 1e-8
     """Adam's epsilon."""
-    grad_clip: float = 1e5
+    grad_clip: Annotated[float, Range(0)] = 1e5
     """Largest gradient norm; 0 turns clipping off. Losses sum over pixels: usual norms are 1e4 at 64 px."""
-    ema: float = 0.0
+    ema: Annotated[float, Range(0, 1, below_high=True)] = 0.0
     """Decay of the exponential moving average of the weights; 0 turns it off."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the backbones; likelihoods, KL and LSTMs stay float32."""
@@ -175,82 +170,67 @@ class TrainConfig:
     checkpoint_activations: bool = False
     """Compute the stages of svg's encoder and decoder again in the backward pass: less memory, more time, same
     numbers."""
-    log_every: int = 10
+    log_every: Annotated[int, Range(1, 10**9)] = 10
     """Steps between lines of metrics.jsonl."""
-    eval_every: int = 500
+    eval_every: Annotated[int, Range(0, 10**9)] = 500
     """Steps between validation bounds and sample GIFs; 0 turns them off."""
-    eval_clips: int = 64
+    eval_clips: Annotated[int, Range(1, 10**7)] = 64
     """Validation clips for the bound."""
-    save_every: int = 500
+    save_every: Annotated[int, Range(1, 10**9)] = 500
     """Steps between checkpoints."""
-    keep: int = 2
+    keep: Annotated[int, Range(1, 10**6)] = 2
     """Checkpoints kept, newest first."""
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
     """Accelerate trackers (tensorboard, wandb, ...)."""
-    init_from: str | None = None
+    init_from: Annotated[str | None, NotEmpty()] = None
     """Run, checkpoint or Hub id whose weights to start from; a new likelihood head is allowed."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "log_every", "save_every", "keep", "eval_clips"):
-            require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "must be at least 1")
-        for name in ("warmup", "eval_every", "grad_clip"):
-            require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "must not be negative")
-        for name in ("lr", "adam_eps"):
-            value = getattr(self, name)
-            require(0 < value < math.inf, f"train.{name}", value, "must be positive and finite")
-        require(bool(self.out), "train.out", self.out, "must name a folder")
-        require(0 <= self.seed < 2**63, "train.seed", self.seed, "must be in [0, 2^63)")
-        require(all(0 <= b < 1 for b in self.adam_betas), "train.adam_betas", self.adam_betas, "must be in [0, 1)")
-        require(0 <= self.ema < 1, "train.ema", self.ema, "must be in [0, 1)")
-        require(0 <= self.final_lr <= 1, "train.final_lr", self.final_lr, "must be in [0, 1]")
+        check_fields(self, "train.")
 
 
 @dataclass(frozen=True)
 class EvalConfig:
     """The protocol of rollouts, metrics and samples; the defaults are SRVP's for BAIR."""
 
-    horizon: int = 28
+    horizon: Annotated[int, Range(1, 10**4)] = 28
     """Predicted frames."""
-    samples: int = 100
+    samples: Annotated[int, Range(1, 10**6)] = 100
     """Futures drawn per clip; the best is taken per metric. For vae: importance samples of the IWAE bound."""
-    clips: int = 0
+    clips: Annotated[int, Range(0, 10**9)] = 0
     """Test clips, from the first; 0 means all."""
-    context: int = 0
+    context: Annotated[int, Range(0, 10**4)] = 0
     """Frames that a future is conditioned on; 0 means the model's n_past."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the futures."""
-    gifs: int = 4
+    gifs: Annotated[int, Range(0, 10**4)] = 4
     """Clips shown as GIFs."""
-    memory: float = 2.0
+    memory: Annotated[float, Range(0, 10**6, above_low=True), OnlyGiven] = 2.0
     """Memory budget of a rollout (GiB); decides how many futures are drawn at once."""
-    lpips_weights: str | None = None
+    lpips_weights: Annotated[str | None, NotEmpty(), OnlyGiven] = None
     """File of torchvision's AlexNet weights; by default it is looked for in torch's cache."""
-    fvd_weights: str | None = None
+    fvd_weights: Annotated[str | None, NotEmpty(), OnlyGiven] = None
     """File or URL of I3D's weights (i3d_torchscript.pt or i3d_pretrained_400.pt); FVD is measured where it is given."""
-    fvd_sha256: str | None = None
+    fvd_sha256: Annotated[str | None, NotEmpty(), OnlyGiven] = None
     """SHA-256 of that file; TorchScript, which runs the code in the file, and URLs need it."""
     fvd_convention: Literal["srvp", "1to15", "custom"] = "srvp"
     """srvp: all frames with context, one sample a clip; 1to15: 1 context and 15 predicted frames, all samples."""
-    fvd_samples: int = 1
+    fvd_samples: Annotated[int, Range(1, 10**6)] = 1
     """Samples per clip of the custom convention."""
     fvd_context: bool = True
     """Whether the custom convention's videos begin with the context frames."""
-    fid_weights: str | None = None
+    fid_weights: Annotated[str | None, NotEmpty(), OnlyGiven] = None
     """File of Inception's weights (weights-inception-2015-12-05-6726825d.pth); FID, of images or of the predicted
     frames, is measured where it is given."""
     samplers: list[str] = field(default_factory=lambda: ["prior", "floating", "gmm"])
     """For vae, where the latents of new images come from: prior, floating, gmm, second_stage."""
-    components: int = 10
+    components: Annotated[int, Range(1, 10**4)] = 10
     """Gaussians of sampler gmm."""
-    epochs: int = 800
+    epochs: Annotated[int, Range(1, 10**6)] = 800
     """Training epochs of sampler second_stage."""
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "samples", "fvd_samples", "components", "epochs"):
-            require(getattr(self, name) >= 1, f"eval.{name}", getattr(self, name), "must be at least 1")
-        for name in ("clips", "context", "seed", "gifs"):
-            require(getattr(self, name) >= 0, f"eval.{name}", getattr(self, name), "must not be negative")
-        require(self.memory > 0, "eval.memory", self.memory, "must be positive")
+        check_fields(self, "eval.")
 
 
 @dataclass(frozen=True)
@@ -278,6 +258,14 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain containers, for JSON and YAML."""
         return dataclasses.asdict(self)
+
+
+def carried(group: Any) -> dict[str, Any]:
+    """What an evaluation takes over of a stored group: its values but for those that count only where the user gives
+    them."""
+    hints = get_type_hints(type(group), include_extras=True)
+    values = dataclasses.asdict(group)
+    return {name: value for name, value in values.items() if OnlyGiven not in getattr(hints[name], "__metadata__", ())}
 
 
 _RETIRED = (("train", "channels_last"),)  # images and weights are so without an option

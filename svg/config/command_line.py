@@ -13,7 +13,6 @@ import ast
 import dataclasses
 import inspect
 import itertools
-import re
 import shutil
 import sys
 import textwrap
@@ -23,9 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
-from svg.config.options import from_dict, option_names, unknown_option
+from svg.config.options import from_dict, option_names, shortened, unknown_option
+from svg.runtime.reading import ReadError, parse_yaml, read_yaml
 
 T = TypeVar("T")
 
@@ -58,11 +56,14 @@ def parse(
         finder = _Parser(add_help=False, allow_abbrev=False)
         finder.add_argument("--config", action="append", default=[])
         for path in finder.parse_known_args(argv)[0].config:
-            _merge(values, _read_yaml(path))
+            try:
+                _merge(values, read_yaml(Path(path)))
+            except ReadError as error:
+                raise ValueError(f"--config {error}") from None
             try:
                 from_dict(cls, values)
             except ValueError as error:
-                raise ValueError(f"{path}: {error}") from None
+                raise ValueError(f"--config {path}: {error}") from None
     parser = _parser(cls, values, program, description, config_files)
     found, rest = parser.parse_known_args(argv)
     kinds = _kinds(cls)
@@ -70,8 +71,8 @@ def parse(
     for option, text, kind in typed + _keyed(rest, kinds, option_names(cls)):
         try:
             _assign(values, option, _value(text, kind))
-        except yaml.YAMLError:
-            raise ValueError(f"--{option} is {text!r}, which is not a YAML value") from None
+        except ReadError:
+            raise ValueError(f"--{option} is {shortened(text)}, which is not a YAML value") from None
     return from_dict(cls, values)
 
 
@@ -181,7 +182,7 @@ def _value(text: Any, kind: Any) -> Any:
         return [
             _value(item, arg) for item, arg in zip(text, args if origin is tuple else args * len(text), strict=True)
         ]
-    return text if kind is str else _load(text)
+    return text if kind is str else parse_yaml(text)
 
 
 def _assign(values: dict[str, Any], option: str, value: Any) -> None:
@@ -208,34 +209,3 @@ def _show(value: Any) -> str:
     return (
         {True: "true", False: "false", None: "null"}[value] if value is None or isinstance(value, bool) else str(value)
     )
-
-
-def _read_yaml(path: str) -> dict[str, Any]:
-    try:
-        values = _load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"--config {path}: {(error.strerror or str(error)).lower()}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        raise ValueError(f"{path}: not YAML{where} ({getattr(error, 'problem', 'not text')})") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: holds no options (`group:` lines with indented `name: value` lines)")
-    return values
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with the booleans and numbers of version 1.2: `no` is text, 1e-3 is a number."""
-
-
-_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN)")
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(true|false)$"), list("tf"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"({_NUMBER.pattern})$"), list("-+.0123456789"))
-
-
-def _load(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)

@@ -4,17 +4,81 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Range:
+    """The numbers that an option takes, as an annotation: `steps: Annotated[int, Range(1, 100)]`; of a tuple, each."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    """Itself never taken where it is infinite."""
+    above_low: bool = False
+    """Whether `low` itself is refused."""
+    below_high: bool = False
+    """Whether `high` itself is refused."""
+    or_zero: bool = False
+    """Whether 0 is taken too, where it means something else."""
+
+    def refusal(self, value: float) -> str | None:
+        """What a value must be, if it is not in the range."""
+        if self.or_zero and value == 0:
+            return None
+        too_low = not value >= self.low or (self.above_low and value == self.low)
+        too_high = not value <= self.high or (self.below_high and value == self.high) or value == math.inf
+        if not (too_low or too_high):
+            return None
+        if self.high == 1:
+            return f"must be in {'(' if self.above_low else '['}{self.low:g}, 1{')' if self.below_high else ']'}"
+        if too_high and not too_low and self.high < math.inf:
+            return f"must be {'below' if self.below_high else 'at most'} {self.high:,}"
+        if self.low == 0:
+            return "must be positive and finite" if self.above_low else "must be finite and not negative"
+        return f"must be {'more than' if self.above_low else 'at least'} {self.low:,}" + (" or 0" * self.or_zero)
+
+
+@dataclass(frozen=True)
+class NotEmpty:
+    """An annotation of options whose text must not be empty."""
+
+
+def check_fields(group: Any, prefix: str) -> None:
+    """Compares a dataclass's values with the `Range` and `NotEmpty` of their annotations.
+
+    Raises:
+        ValueError: a value is refused; it is named after `prefix`, as `train.` or `--`.
+    """
+    for name, hint in get_type_hints(type(group), include_extras=True).items():
+        value = getattr(group, name)
+        for rule in getattr(hint, "__metadata__", ()):
+            if isinstance(rule, NotEmpty):
+                require(value is None or value.strip() != "", prefix + name, value, "must not be empty")
+            elif isinstance(rule, Range):
+                for number in value if isinstance(value, tuple) else (value,):
+                    refusal = rule.refusal(number)
+                    require(refusal is None, prefix + name, value, refusal or "")
+
+
 def require(condition: bool, option: str, value: object, rule: str) -> None:
     """Raises ValueError, `option` being `value`, unless the condition holds; the rule says what it must be."""
     if not condition:
-        raise ValueError(f"{option} is {value!r}, but it {rule}")
+        raise ValueError(f"{option} is {shortened(value)}, but it {rule}")
+
+
+def shortened(value: object) -> str:
+    """A value as an error shows it: of a long one its beginning."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        text = "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text):,} characters)"
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
@@ -51,7 +115,9 @@ def unknown_option(option: str, names: list[str]) -> ValueError:
 
 def _build(cls: type[T], values: object, prefix: str, names: list[str]) -> T:
     if not isinstance(values, Mapping):
-        raise ValueError(f"{prefix[:-1] or 'the configuration'} is {values!r}, but it must be a group of options")
+        raise ValueError(
+            f"{prefix[:-1] or 'the configuration'} is {shortened(values)}, but it must be a group of options"
+        )
     hints = get_type_hints(cls)
     for key in values:
         if key not in hints:

@@ -48,11 +48,6 @@ def check(form: Form) -> None:
     for name in form.formats:
         if name not in FORMATS:
             raise ValueError(f"--formats {name} is unknown: choose from {', '.join(FORMATS)}")
-    for option, value, least in (("scale", form.scale, 1), ("columns", form.columns, 0), ("samples", form.samples, 1)):
-        if value < least:
-            raise ValueError(f"--{option} is {value}, but it must be at least {least}")
-    if form.fps < 0:
-        raise ValueError(f"--fps is {form.fps:g}, but it must be positive, or 0 for the video's own")
     if "mp4" in form.formats:
         import_av()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from svg.config import DataConfig, EvalConfig
+from svg.config.options import NotEmpty, Range, check_fields
 from svg.evaluation.gallery import Rule
 
 
@@ -15,69 +16,66 @@ class MetricsOptions:
 
     checkpoint: list[str]
     """Runs, checkpoints, folders of save_pretrained, or Hub ids OWNER/NAME."""
-    out: str | None = None
+    out: Annotated[str | None, NotEmpty()] = None
     """Folder for the results; by default RUN/eval, or runs/comparison for several checkpoints."""
     metrics: list[str] = field(default_factory=list)
     """Of psnr, ssim, lpips, ssim_svg, fvd, fid, likelihood, calibration; by default all but ssim_svg, and lpips, fvd
     and fid where their weights are at hand."""
-    iwae: int = 0
+    iwae: Annotated[int, Range(0, 10**6)] = 0
     """Importance samples K of a second, tighter bound on the likelihood; 0 leaves it out."""
-    refit: int = 128
+    refit: Annotated[int, Range(0, 10**7)] = 128
     """Training windows over which a sigma that training fitted to its batches is refitted; 0 takes its running
     average."""
     data: DataConfig = field(default_factory=DataConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
-        for name in ("iwae", "refit"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name} is {getattr(self, name)}, but it must not be negative")
+        check_fields(self, "--")
 
 
 @dataclass(frozen=True)
 class ExportOptions:
     """Which clips become files, and how."""
 
-    checkpoint: str
+    checkpoint: Annotated[str, NotEmpty()]
     """Run, checkpoint, folder of save_pretrained, or Hub id OWNER/NAME."""
-    out: str | None = None
+    out: Annotated[str | None, NotEmpty()] = None
     """Folder for the files; by default RUN/export."""
     clips: list[int] = field(default_factory=list)
     """Test clips by number; by default `pick` chooses."""
     pick: Rule = "first"
     """Best and worst are by PSNR of the best future, diverse by how much the futures differ; they draw the futures of
     all eval.clips."""
-    count: int = 4
+    count: Annotated[int, Range(1, 10**6)] = 4
     """Clips to pick."""
-    samples: int = 3
+    samples: Annotated[int, Range(1, 10**6)] = 3
     """Futures shown besides the best one."""
     formats: list[str] = field(default_factory=lambda: ["gif", "mp4", "webp", "png"])
     """Of gif, mp4, webp, apng, png (a filmstrip) and npz (all eval.samples futures, for other metrics)."""
-    scale: int = 2
+    scale: Annotated[int, Range(1, 64)] = 2
     """Whole-number magnification."""
-    columns: int = 0
+    columns: Annotated[int, Range(0, 10**4)] = 0
     """Panels in a row; 0 puts all in one."""
     sigma: bool = True
     """Whether the last panel shows the predicted standard deviation (or how much the futures differ)."""
-    fps: float = 0.0
+    fps: Annotated[float, Range(0.01, 1000, or_zero=True)] = 0.0
     """Frames per second; 0 takes the data's."""
     data: DataConfig = field(default_factory=DataConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"--count is {self.count}, but it must be at least 1")
+        check_fields(self, "--")
 
 
 @dataclass(frozen=True)
 class PredictOptions:
     """What is predicted."""
 
-    checkpoint: str
+    checkpoint: Annotated[str, NotEmpty()]
     """Run, checkpoint, folder of save_pretrained, or Hub id OWNER/NAME."""
-    video: str
+    video: Annotated[str, NotEmpty()]
     """Video file, GIF, or folder of images, which are taken in natural order."""
-    out: str | None = None
+    out: Annotated[str | None, NotEmpty()] = None
     """Folder for the files; by default RUN/predict."""
     at: Literal["first", "last"] = "first"
     """Whether the video's first or last frames are the context."""
@@ -85,16 +83,19 @@ class PredictOptions:
     """center: the largest square; none: the whole frame, squeezed; or LEFT,TOP,WIDTH,HEIGHT in pixels."""
     grey: bool = False
     """Turn a video in colour into grey for a model of grey frames."""
-    samples: int = 4
+    samples: Annotated[int, Range(1, 10**6)] = 4
     """Futures."""
     formats: list[str] = field(default_factory=lambda: ["gif", "mp4", "webp", "png"])
     """Of gif, mp4, webp, apng, png (a filmstrip) and npz."""
-    scale: int = 3
+    scale: Annotated[int, Range(1, 64)] = 3
     """Whole-number magnification."""
-    columns: int = 0
+    columns: Annotated[int, Range(0, 10**4)] = 0
     """Panels in a row; 0 puts all in one."""
     sigma: bool = True
     """Whether the last panel shows the predicted standard deviation (or how much the futures differ)."""
-    fps: float = 0.0
+    fps: Annotated[float, Range(0.01, 1000, or_zero=True)] = 0.0
     """Frames per second; 0 takes the video's."""
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "--")

@@ -75,6 +75,10 @@ def choose(names: Sequence[str], config: EvalConfig, futures: Futures, clips: in
         if name not in NAMES:
             raise ValueError(f"--metrics {name} is unknown: choose from {', '.join(NAMES)}")
     given = {"fvd": config.fvd_weights, "fid": config.fid_weights}
+    for option in ("lpips_weights", "fid_weights"):
+        path = getattr(config, option)
+        if path is not None and not Path(path).is_file():
+            raise WeightsError(f"eval.{option}: there is no file {path}")
     distances = [name for name, weights in given.items() if weights]
     wanted = names or ["psnr", "ssim", "lpips", *distances, "likelihood", "calibration"]
     scores: dict[str, Score] = {name: SCORES[name] for name in SCORES if name in wanted}

@@ -1,12 +1,16 @@
-"""Anybody's videos as frames for a model: any file that FFmpeg reads, or a folder of images, cropped and resized.
+"""Reads any video as frames for a model: a file that FFmpeg reads, or a folder of images, cropped and resized.
 
 Shapes: T frames, H W pixels, C channels (1 or 3); uint8.
 """
 
 from __future__ import annotations
 
+import math
 import re
+import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -14,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageOps, ImageSequence
 
 from svg.media import Frames
 from svg.media.write import import_av
@@ -69,21 +73,22 @@ def read_clip(
         raise ValueError(f"--video {path} does not exist")
     read = _folder if path.is_dir() else _animation if path.suffix.lower() in ANIMATIONS else _file
     fps, images = read(path)
-    kept: list[Image.Image] = []
+    fitted = (_fit(image, size, crop, path) for image in images)  # at once, so that large frames aren't kept
     total = 0
     if at == "first":
-        kept = list(islice(images, length + after))
+        kept = list(islice(fitted, length + after))
         total = len(kept)
     else:
-        for image in images:
-            kept = [*kept[-length + 1 :], image] if length > 1 else [image]
+        last: deque[Frames] = deque(maxlen=length)
+        for frame in fitted:
+            last.append(frame)
             total += 1
+        kept = list(last)
     if total < length:
         raise ValueError(
             f"{path} has {total} frames, but {length} are needed: lower --eval.context or take a longer video"
         )
-    frames = np.stack([_fit(image, size, crop, path) for image in kept])
-    return Clip(_channels(frames, channels, grey, path), fps, total - len(kept) if at == "last" else 0, total)
+    return Clip(_channels(np.stack(kept), channels, grey, path), fps, total - len(kept) if at == "last" else 0, total)
 
 
 def natural_order(paths: Iterable[Path]) -> list[Path]:
@@ -102,12 +107,9 @@ def _folder(path: Path) -> tuple[float, Iterator[Image.Image]]:
     def images() -> Iterator[Image.Image]:
         first = None
         for file in files:
-            try:
-                with Image.open(file) as opened:
-                    image = ImageOps.exif_transpose(opened)
-                    image.load()
-            except (UnidentifiedImageError, OSError) as error:
-                raise ValueError(f"{file} can't be read as an image: {error}") from None
+            with _reading(file, "an image"), Image.open(file) as opened:
+                image = ImageOps.exif_transpose(opened)
+                image.load()
             if image.mode not in ("1", "L", "P", "RGB"):
                 raise ValueError(f"{file} has channels {image.mode}, but grey or RGB of 8 bits are needed: convert it")
             first = first or image.size
@@ -120,16 +122,30 @@ def _folder(path: Path) -> tuple[float, Iterator[Image.Image]]:
 
 
 def _animation(path: Path) -> tuple[float, Iterator[Image.Image]]:
-    try:
+    with _reading(path, "an animation"):
         opened = Image.open(path)
         durations = []
         for frame in ImageSequence.Iterator(opened):
             frame.load()
-            durations.append(frame.info.get("duration", 0))
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} can't be read as an animation: {error}") from None
-    fps = 1000 * len(durations) / sum(durations) if sum(durations) else DEFAULT_FPS
+            durations.append(float(frame.info.get("duration", 0)))
+    fps = 1000 * len(durations) / sum(durations) if sum(durations) > 0 else DEFAULT_FPS
     return fps, (frame.convert("RGB") for frame in ImageSequence.Iterator(opened))
+
+
+@contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    """Turns what Pillow raises over a file's bytes, which may be anything, into a line that names the file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", category=UserWarning)  # of metadata that is not needed
+        try:
+            yield
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            most = round((Image.MAX_IMAGE_PIXELS or 0) / 1e6)
+            raise ValueError(f"{path} has more than {most} million pixels: scale it down") from None
+        except Exception as error:
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise ValueError(f"{path} can't be read as {what}: {reason}") from None
 
 
 def _file(path: Path) -> tuple[float, Iterator[Image.Image]]:
@@ -142,6 +158,9 @@ def _file(path: Path) -> tuple[float, Iterator[Image.Image]]:
         container.close()
         raise ValueError(f"{path} has no video stream")
     stream = container.streams.video[0]
+    if stream.width * stream.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+        container.close()
+        raise ValueError(f"{path} has frames of {stream.width}x{stream.height} pixels: scale it down")
     fps = float(stream.average_rate or Fraction(DEFAULT_FPS))
 
     def images() -> Iterator[Image.Image]:

@@ -101,7 +101,7 @@ def test_an_error_is_one_line_that_names_the_option(argv, message):
 def test_an_error_in_a_file_names_the_file(tmp_path, text, message):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
-    assert error_of("--config", str(path)) == f"{path}: {message}"
+    assert error_of("--config", str(path)) == f"--config {path}: {message}"
 
 
 def help_of(capsys, *argv: str) -> str:

@@ -15,12 +15,12 @@ options = st.dictionaries(
 )
 trains = st.builds(
     TrainConfig,
-    out=st.text(min_size=1),
-    steps=st.integers(1, 10**9),
+    out=st.text(min_size=1).filter(str.strip),
+    steps=st.integers(1, 10**8 - 1),
     lr=st.floats(1e-12, 1e3),
     adam_betas=st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
     trackers=st.lists(st.text()),
-    init_from=st.none() | st.text(),
+    init_from=st.none() | st.just("runs/a"),
     precision=st.sampled_from(["no", "bf16", "fp16"]),
 )
 
