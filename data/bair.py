@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from tqdm import tqdm
@@ -23,6 +23,11 @@ from tqdm import tqdm
 from data.bair_records import ARRAYS, CAMERAS, SIZE, Clip, decode, find
 from data.clips import MANIFEST, ClipStore, ClipWriter, StoreError
 from data.download import download
+from data.files import check, naming
+from data.program import folder, program
+from data.ranges import refuse_outside
+from data.staging import check_disk
+from data.store_files import JOURNAL
 from data.tfrecord import FramingError, Record, RecordError, RecordFile
 
 URL = "http://rail.eecs.berkeley.edu/datasets/bair_robot_pushing_dataset_v0.tar"
@@ -40,6 +45,21 @@ Position = tuple[int, int, int]
 """Where a conversion is: file of the split, and in it the number and the offset of the next record."""
 
 
+class Details(TypedDict):
+    """What the manifest says of where a store comes from."""
+
+    camera: str
+    source_bytes: int
+    dropped: list[str]
+
+
+class Progress(TypedDict):
+    """What the journal says at a checkpoint."""
+
+    position: tuple[int, int, int]
+    dropped: list[str]
+
+
 def finished(out: Path, camera: str) -> dict[str, ClipStore]:
     """The stores of a data set that are there.
 
@@ -48,7 +68,9 @@ def finished(out: Path, camera: str) -> dict[str, ClipStore]:
     """
     stores = {split: ClipStore(out / split) for split in SPLITS if (out / split / MANIFEST).exists()}
     for store in stores.values():
-        if (other := store.manifest["details"].get("camera")) != camera:
+        with naming(store.folder / MANIFEST, "choose another --out"):
+            check(store.manifest["details"], Details)
+        if (other := store.manifest["details"]["camera"]) != camera:
             raise StoreError(f"{store.folder} is there, with camera {other}, not {camera}: choose another --out")
     return stores
 
@@ -61,7 +83,8 @@ def convert(
     skip_corrupt: bool = False,
     workers: int = 4,
 ) -> dict[str, ClipStore]:
-    """Writes the clip stores of a data set; those that are there are left, an interrupted one is carried on.
+    """Writes the clip stores of a data set; whole ones that are there are left, an interrupted one is carried on, and
+    one that lacks what the source has, because its own was damaged, is made again.
 
     Args:
         source: the tar, or its unpacked folder.
@@ -74,9 +97,16 @@ def convert(
         RecordError: a record is truncated or corrupt.
         ValueError: the source, the folder or the disk won't do.
     """
+    refuse_outside(workers=workers)
     out = Path(out)
-    done = finished(out, camera)
-    missing = {split: files for split, files in find(Path(source), skip_corrupt).items() if split not in done}
+    stores, found = finished(out, camera), find(Path(source), skip_corrupt)
+    missing: dict[str, list[RecordFile]] = {}
+    for split, files in found.splits.items():
+        if split not in stores:
+            missing[split] = files
+        elif not _has_all_of(stores[split], files, found.damage):
+            print(f"{stores[split].folder} lacks some of what {source} has: it is made again", file=sys.stderr)
+            missing[split] = files
     firsts = {split: _first_clip(files, camera, skip_corrupt) for split, files in missing.items()}
     _check_disk(out, missing, firsts)
     for split, files in missing.items():
@@ -87,7 +117,12 @@ def convert(
             source="BAIR robot pushing (softmotion30_44k)",
             split=split,
             arrays={name: width for name, (_, width) in ARRAYS.items()},
-            details={"camera": camera, "source_bytes": sum(file.size for file in files)},
+            details={
+                "camera": camera,
+                "source_bytes": sum(file.size for file in files),
+                "source_damage": found.damage,
+            },
+            overwrite=split in stores,
             resume=True,
         )
         with writer:
@@ -95,12 +130,30 @@ def convert(
     return finished(out, camera)
 
 
+def _has_all_of(store: ClipStore, files: list[RecordFile], damage: list[str]) -> bool:
+    """Whether a store lacks nothing that a source has; what it dropped is looked at again."""
+    details, size = store.manifest["details"], sum(file.size for file in files)
+    if details["source_bytes"] != size:
+        return details["source_bytes"] > size
+    doubtful = [file for file in files if any(text.startswith(file.name) for text in details["dropped"])]
+    outcomes = _in_parallel(doubtful, (0, 0, 0), details["camera"], workers=1)
+    dropped = {str(outcome) for _, outcome in outcomes if isinstance(outcome, RecordError)}
+    return dropped >= {*details["dropped"]} and {*damage} >= {*details.get("source_damage", [])}
+
+
 def _convert_split(files: list[RecordFile], writer: ClipWriter, camera: str, skip_corrupt: bool, workers: int) -> None:
     """Appends the records that the writer does not have yet."""
     position: Position = (0, 0, 0)
     dropped: list[str] = []
     if writer.state is not None:
+        again = f"delete {writer.partial} to start again"
+        with naming(writer.partial / JOURNAL, again):
+            check(writer.state, Progress)
         position, dropped = tuple(writer.state["position"]), writer.state["dropped"]
+        if not (0 <= position[0] <= len(files) and min(position) >= 0):
+            raise StoreError(f"{writer.partial / JOURNAL} is of another source: {again}")
+        if dropped and not skip_corrupt:
+            raise StoreError(f"{writer.partial} was begun with --skip-corrupt, and left records out: {again}")
     ends = np.cumsum([0, *(file.size for file in files)])  # where each file begins in the split
     begun = int(ends[position[0]]) + position[2]
     with tqdm(total=int(ends[-1]), initial=begun, unit="B", unit_scale=True, desc=writer.folder.name) as bar:
@@ -174,16 +227,10 @@ def _check_disk(out: Path, splits: dict[str, list[RecordFile]], firsts: dict[str
     for split, files in splits.items():
         clip, record_bytes = firsts[split]
         clip_bytes = clip.frames.nbytes + sum(array.nbytes for array in clip.arrays.values())
-        needed += 1.01 * sum(file.size for file in files) / record_bytes * clip_bytes
+        needed += sum(file.size for file in files) / record_bytes * clip_bytes
         begun = out / f".{split}.partial" / "frames.npy"
         needed -= begun.stat().st_size if begun.exists() else 0
-    out.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        raise ValueError(
-            f"{out} needs {needed / 2**30:.1f} GiB more, but {free / 2**30:.1f} GiB are free there: "
-            "free some, or choose another --out"
-        )
+    check_disk(out, needed)
 
 
 def _report(stores: dict[str, ClipStore]) -> None:
@@ -198,10 +245,14 @@ def _report(stores: dict[str, ClipStore]) -> None:
         if found != COUNTS[what]:
             print(f"warning: {found:,} {what} clips; the published data set has {COUNTS[what]:,}", file=sys.stderr)
     dropped = [text for store in stores.values() for text in store.manifest["details"]["dropped"]]
+    damage = [text for store in stores.values() for text in store.manifest["details"].get("source_damage", [])]
+    if damage:
+        print("warning: the source was damaged:", *sorted(set(damage)), sep="\n  ", file=sys.stderr)
     if dropped:
         print(f"warning: left out, as --skip-corrupt asked ({len(dropped)}):", *dropped, sep="\n  ", file=sys.stderr)
 
 
+@program("data.bair", interrupted="the same command carries on")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -209,8 +260,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Make clip stores of BAIR robot pushing.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--source", type=Path, default=Path("datasets") / Path(URL).name, help="the tar, or its folder")
-    parser.add_argument("--out", type=Path, default=Path("datasets/bair"), help="the data set's folder")
+    parser.add_argument(
+        "--source", type=folder, default=Path("datasets") / Path(URL).name, help="the tar, or its folder"
+    )
+    parser.add_argument("--out", type=folder, default=Path("datasets/bair"), help="the data set's folder")
     parser.add_argument("--camera", choices=CAMERAS, default=CAMERAS[0], help="nearly all papers use image_aux1")
     parser.add_argument(
         "--download", action="store_true", help=f"get the tar first ({SIZE / 1e9:.0f} GB), or the rest of it"
@@ -218,26 +271,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--skip-corrupt", action="store_true", help="leave damaged records out and list them")
     parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="threads that read and decode")
     options = parser.parse_args(arguments)
-    try:
-        if options.workers < 1:
-            raise ValueError(f"--workers is {options.workers}, but it must be at least 1")
-        stores = finished(options.out, options.camera)
-        if len(stores) < len(SPLITS):
-            if options.download:
-                download(URL, options.source, SIZE, SHA256)
-            stores = convert(
-                options.source,
-                options.out,
-                camera=options.camera,
-                skip_corrupt=options.skip_corrupt,
-                workers=options.workers,
-            )
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command carries on", file=sys.stderr)
-        return 130
+    refuse_outside(workers=options.workers)
+    stores = finished(options.out, options.camera)
+    if len(stores) < len(SPLITS) and options.download:
+        download(URL, options.source, SIZE, SHA256)
+    if len(stores) < len(SPLITS) or options.source.exists():
+        stores = convert(
+            options.source,
+            options.out,
+            camera=options.camera,
+            skip_corrupt=options.skip_corrupt,
+            workers=options.workers,
+        )
     _report(stores)
     return 0
 

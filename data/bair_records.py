@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.tar import read_tar
 from data.tfrecord import Feature, Record, RecordFile, decode_example
 
 SIZE = 32_274_964_480
@@ -28,7 +28,7 @@ CAMERAS = ("image_aux1", "image_main")
 ARRAYS = {"actions": ("action", 4), "endeffector_pos": ("endeffector_pos", 3)}
 """Name in the store: key in a record, width."""
 
-_TRAJECTORIES = re.compile(r"(?:^|/)(train|test)/(traj_(\d+)_to_\d+\.tfrecords)$")
+_TRAJECTORIES = re.compile(r"(?:^|/)(train|test)/(traj_(\d{1,9})_to_(\d{1,9})\.tfrecords)$")
 _STEP = re.compile(r"([0-9]+)/")
 
 
@@ -78,50 +78,47 @@ def _column(features: Mapping[str, Feature], name: str, steps: int) -> list[Any]
     return [features[key] for key in keys]
 
 
-def find(source: Path, skip_corrupt: bool = False) -> dict[str, list[RecordFile]]:
-    """The record files of each split, in the order of their trajectories.
+@dataclass(frozen=True)
+class Source:
+    """A tar or a folder, looked through."""
+
+    splits: dict[str, list[RecordFile]]
+    """The record files of each split, in the order of their trajectories."""
+    damage: list[str]
+    """What is wrong with the tar, so that `splits` lacks files: phrases to follow its name."""
+
+
+def find(source: Path, skip_corrupt: bool = False) -> Source:
+    """The record files of a source.
 
     Args:
         source: the tar, or a folder that has train/ and test/ somewhere in it.
-        skip_corrupt: take what a truncated tar still has.
+        skip_corrupt: take what a damaged tar still has.
 
     Raises:
-        ValueError: the source is missing, truncated, or is something else.
+        ValueError: the source is missing, damaged, or is something else.
     """
     if not source.exists():
         raise ValueError(f"{source} does not exist: give --source the tar or its unpacked folder, or add --download")
+    damage: list[str] = []
     if source.is_dir():
         paths = sorted(source.rglob("*.tfrecords"))
         entries = [(path.relative_to(source.parent).as_posix(), path, 0, path.stat().st_size) for path in paths]
     else:
-        entries = [(name, source, start, size) for name, start, size in _tar_members(source, skip_corrupt)]
+        members, damage = read_tar(source)
+        entries = [(member.name, source, member.start, member.size) for member in members]
+    if damage and not skip_corrupt:
+        raise ValueError(
+            f"{source} {damage[0]} ({source.stat().st_size:,} bytes; BAIR's has {SIZE:,}): get it again, or "
+            "take what is there with --skip-corrupt"
+        )
     found: dict[str, dict[int, RecordFile]] = {"train": {}, "val": {}, "test": {}}
     for name, path, start, size in entries:
         if match := _TRAJECTORIES.search(name):
-            split, basename, first = match[1], match[2], int(match[3])
-            file = RecordFile(path, start, size, f"{split}/{basename}")
+            split, basename, first, last = match[1], match[2], int(match[3]), int(match[4])
+            file = RecordFile(path, start, size, f"{split}/{basename}", count=last + 1 - first)
             found["val" if split == "train" and first == 256 else split][first] = file
     splits = {split: [files[first] for first in sorted(files)] for split, files in found.items() if files}
     if not splits:
         raise ValueError(f"{source} has no train/traj_*_to_*.tfrecords or test/traj_*_to_*.tfrecords: is it BAIR's?")
-    return splits
-
-
-def _tar_members(path: Path, skip_corrupt: bool) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and size of each file in an uncompressed tar."""
-    total, members, truncated = path.stat().st_size, 0, False
-    try:
-        with tarfile.open(path, "r:") as tar:
-            while member := tar.next():
-                members += 1
-                if member.isreg():
-                    yield member.name, member.offset_data, min(member.size, total - member.offset_data)
-    except tarfile.ReadError as error:
-        if not members:
-            raise ValueError(f"{path} is not an uncompressed tar ({error})") from None
-        truncated = True
-    if truncated and not skip_corrupt:
-        raise ValueError(
-            f"{path} is truncated ({total:,} bytes; BAIR's has {SIZE:,}): get it again, or take what is there with "
-            "--skip-corrupt"
-        )
+    return Source(splits, damage)

@@ -20,7 +20,9 @@ import sys
 from collections.abc import Sequence
 from typing import Literal
 
-from data.store_files import MANIFEST, StoreError
+from data.files import StoreError
+from data.program import folder, program
+from data.store_files import MANIFEST
 from data.store_reader import ClipStore, stores
 from data.store_writer import ClipWriter
 
@@ -39,23 +41,20 @@ def _describe(store: ClipStore) -> str:
     )
 
 
+@program("data.clips", interrupted="nothing was changed")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m data.clips", description="Look at or check clip stores.")
     parser.add_argument("command", choices=("info", "verify"), help="info: what is there; verify: compare checksums")
-    parser.add_argument("folder", help="a store, or a data set (a folder of stores)")
+    parser.add_argument("folder", type=folder, help="a store, or a data set (a folder of stores)")
     options = parser.parse_args(arguments)
     command: Literal["info", "verify"] = options.command
-    try:
-        for store in stores(options.folder):
-            if command == "info":
-                print(_describe(store))
-            else:
-                store.verify()
-                print(f"{store.folder}: {len(store.sizes)} files as written")
-    except StoreError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    for store in stores(options.folder):
+        if command == "info":
+            print(_describe(store))
+        else:
+            store.verify()
+            print(f"{store.folder}: {len(store.verified)} files as written")
     return 0
 
 

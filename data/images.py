@@ -12,9 +12,10 @@ N images, H W pixels, C channels.
 from __future__ import annotations
 
 import argparse
-import shutil
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,16 @@ from PIL import Image
 from tqdm import tqdm
 
 from data.clips import ClipWriter, StoreError
+from data.files import naming
+from data.program import folder, program
+from data.ranges import refuse_outside
+from data.staging import check_disk, staged
 
 VALIDATION = 5000
 """Training images that become val."""
 SPLITS = ("train", "val", "test")
+MOST_PIXELS = 1 << 25
+"""Largest image that is decoded (pixels); CelebA's have 38,804."""
 
 Labelled = tuple[Image.Image, int | None]
 
@@ -47,8 +54,11 @@ class Torchvision:
         arguments: dict[str, Any] = {"split": split} if name == "SVHN" else {"train": split == "train"}
         if name == "CelebA":
             arguments = {"split": "valid" if split == "val" else split, "target_type": []}
+        for path in (root / name / "raw").glob("*-ubyte"):
+            check_idx(path)
         try:
-            self.images = getattr(datasets, name)(root, download=True, **arguments)
+            with _readable(f"the files of {name} below {root}", (RuntimeError, OSError, ImportError)):
+                self.images = getattr(datasets, name)(root, download=True, **arguments)
         except (RuntimeError, OSError, ImportError) as error:
             reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
             raise StoreError(
@@ -71,7 +81,10 @@ class Digits:
     def __init__(self, split: str) -> None:
         from sklearn.datasets import load_digits
 
-        bunch = load_digits()
+        with _readable("scikit-learn's file of the digits", remedy="install scikit-learn again"):
+            bunch = load_digits()
+            if bunch.images.shape != (1797, 8, 8) or bunch.images.min() != 0 or bunch.images.max() != 16:
+                raise ValueError(f"it has {bunch.images.shape} numbers")
         order = np.random.RandomState(0).permutation(len(bunch.images))
         part = order[:-300] if split == "train" else order[-300:]
         self.images = (bunch.images[part] * (255 / 16)).round().astype(np.uint8)
@@ -82,6 +95,39 @@ class Digits:
 
     def __getitem__(self, position: int) -> Labelled:
         return Image.fromarray(self.images[position]), int(self.labels[position])
+
+
+def check_idx(path: Path) -> None:
+    """Looks at a file of MNIST's, which have no checksum: magic number, sides, size, and labels up to 9.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    with naming(path, "delete it, so that it is downloaded anew, or get it again"):
+        data = path.read_bytes()
+        kind = {(2051).to_bytes(4): 3, (2049).to_bytes(4): 1}.get(data[:4])
+        if kind is None:
+            raise ValueError("is damaged: it begins with another number than 2049 or 2051")
+        start = 4 + 4 * kind
+        sides = [int.from_bytes(data[at : at + 4]) for at in range(4, start, 4)]
+        if len(data) != start + math.prod(sides) or sides[1:] not in ([], [28, 28]):
+            raise ValueError(f"is damaged or truncated: {len(data):,} bytes are no array of {sides}")
+        if kind == 1 and max(data[start:], default=0) > 9:
+            raise ValueError("is damaged: it has labels above 9")
+
+
+@contextmanager
+def _readable(what: str, let: tuple[type[Exception], ...] = (), remedy: str = "get them again") -> Iterator[None]:
+    """Makes a failure of somebody else's reader, which may be any exception, a `StoreError`; those in `let` pass."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        if isinstance(error, let):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise StoreError(f"{what} cannot be read ({reason}): {remedy}") from None
 
 
 @dataclass(frozen=True)
@@ -126,54 +172,50 @@ def make(name: str, out: Path | str, size: int | None = None, source: Path | str
         overwrite: replace a data set that is there.
 
     Raises:
-        StoreError: the folder exists, the name is unknown, or the data can't be downloaded.
+        ValueError: the folder exists or is being made, the name is unknown, the size is out of range, or the data
+            can't be downloaded or read.
     """
     if name not in SOURCES:
         raise StoreError(f"--name {name} is unknown: choose from {', '.join(SOURCES)}")
-    if size is not None and size < 1:
-        raise StoreError(f"--size is {size}, but must be at least 1")
-    out = Path(out)
-    if out.exists() and (not overwrite or not out.is_dir() or {path.name for path in out.iterdir()} - {*SPLITS}):
-        raise StoreError(f"{out} exists: choose another folder, or --overwrite to replace an image data set")
-    stage = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(stage, ignore_errors=True)
-    try:
+    if size is not None:
+        refuse_outside(size=size)
+    out, side = Path(out), size or SOURCES[name].size
+    with staged(out, SPLITS, 0, overwrite=overwrite, what="an image data set") as stage:
         for split in SPLITS:
-            _write(name, Path(source or "datasets/torchvision"), split, stage / split, size)
-        if out.exists():
-            shutil.rmtree(out)
-        stage.rename(out)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+            _write(name, Path(source or "datasets/torchvision"), split, stage / split, side)
     return out
 
 
-def _write(name: str, root: Path, split: str, folder: Path, size: int | None) -> None:
+def _write(name: str, root: Path, split: str, store: Path, side: int) -> None:
     of = SOURCES[name]
     images = of.open(root, "train" if split == "val" and of.validation else split)
     positions = range(len(images))
     if of.validation and split != "test":
         positions = positions[-of.validation :] if split == "val" else positions[: -of.validation]
-    side = size or of.size
+    check_disk(store, len(positions) * side**2 * of.channels)
     with ClipWriter(
-        folder,
+        store,
         frame_shape=(side, side, of.channels),
         fps=1,
         source=f"images: {name}",
         split=split,
         arrays={"label": 1} if of.labelled else {},
     ) as writer:
-        for image, label in tqdm(_select(images, positions), total=len(positions), unit="image", desc=split):
-            arrays = {"label": np.array([[label]])} if of.labelled else {}
-            writer.append(prepare(image, side, of.channels, of.crop)[None], **arrays)
-
-
-def _select(images: Torchvision | Digits, positions: range) -> Iterator[Labelled]:
-    return (images[position] for position in positions)
+        for position in tqdm(positions, unit="image", desc=split):
+            with _readable(f"image {position} of {name} ({split}) below {root}"):
+                image, label = images[position]
+                pixels = prepare(image, side, of.channels, of.crop)
+            writer.append(pixels[None], **({"label": np.array([[label]])} if of.labelled else {}))
 
 
 def prepare(image: Image.Image, size: int, channels: int, crop: int | None = None) -> NDArray[np.uint8]:
-    """The central crop, resized (bilinear, with antialiasing where it shrinks): uint8 (size, size, C)."""
+    """The central crop, resized (bilinear, with antialiasing where it shrinks): uint8 (size, size, C).
+
+    Raises:
+        ValueError: the image is too large, which is told from its header, before it is decoded.
+    """
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}")
     image = image.convert("L" if channels == 1 else "RGB")
     if crop is not None:
         left, top = (image.width - crop) // 2, (image.height - crop) // 2
@@ -183,6 +225,7 @@ def prepare(image: Image.Image, size: int, channels: int, crop: int | None = Non
     return np.asarray(image).reshape(size, size, channels)
 
 
+@program("data.images", interrupted="nothing was written")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -191,20 +234,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--name", required=True, metavar="NAME", help=", ".join(SOURCES))
-    add("--out", help="folder to make (datasets/NAME)")
+    add("--out", type=folder, help="folder to make (datasets/NAME)")
     add("--size", type=int, help="height and width in pixels (the data set's own; digits 32, celeba 64)")
-    add("--source", default="datasets/torchvision", help="where torchvision's files are, or are downloaded to")
+    add(
+        "--source",
+        type=folder,
+        default="datasets/torchvision",
+        help="where torchvision's files are, or are downloaded to",
+    )
     add("--overwrite", action="store_true", help="replace a data set that is there")
     options = vars(parser.parse_args(arguments))
     options["out"] = options["out"] or f"datasets/{options['name']}"
-    try:
-        out = make(**options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        return 130
+    out = make(**options)
     print(f"{out}: clip stores {', '.join(SPLITS)}")
     return 0
 

@@ -22,11 +22,9 @@ T frames, H W pixels.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import itertools
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -34,7 +32,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,12 +41,16 @@ import numpy as np
 from tqdm import tqdm
 
 from data.clips import ClipWriter, StoreError
+from data.program import folder, program
+from data.ranges import Range, refuse_outside
 from data.robot_push_render import BAIR_NAMES, CAMERAS, PALETTE, SIZES, render
 from data.robot_push_world import FPS, simulate
+from data.staging import staged
 from data.tfrecord import encode_example, write_record
 
 SPLITS = {"train": 0, "val": 1, "test": 2}
 BAIR_FOLDER = "softmotion30_44k"
+_NAMES = (*SPLITS, BAIR_FOLDER)
 RECORDS_PER_FILE = 256
 _CHUNK = 8
 """Clips a task of a worker process."""
@@ -111,12 +113,16 @@ def make(
         ValueError: an argument is out of range.
     """
     workers = _cores() if workers is None else workers
-    least = {"clips": (clips, 1), "val_clips": (val_clips, 1), "test_clips": (test_clips, 1), "frames": (frames, 1)}
-    for name, (value, minimum) in (least | {"seed": (seed, 0), "workers": (workers, 1)}).items():
-        if value < minimum:
-            raise ValueError(f"{name} is {value}, but it must be at least {minimum}")
-    if not SIZES[0] <= size <= SIZES[1]:
-        raise ValueError(f"size is {size}, but it must be from {SIZES[0]} to {SIZES[1]} pixels")
+    refuse_outside(
+        {"size": Range(*SIZES, "pixels")},
+        clips=clips,
+        val_clips=val_clips,
+        test_clips=test_clips,
+        frames=frames,
+        size=size,
+        seed=seed,
+        workers=workers,
+    )
     if camera not in CAMERAS:
         raise ValueError(f"camera is {camera!r}, but it must be one of {', '.join(CAMERAS)}")
 
@@ -124,19 +130,25 @@ def make(
     total = sum(counts.values())
     cameras = list(CAMERAS) if tfrecords else [camera]
     recipe = partial(make_clip, seed, frames=frames, size=size, cameras=cameras)
-    jobs = [(split, index) for split, count in counts.items() for index in range(count)]
+    jobs = ((split, index) for split, count in counts.items() for index in range(count))
+    bytes_needed = total * frames * size**2 * 3 * len(cameras)
     with (
-        _staged(Path(out), overwrite, total * frames * size**2 * 3 * len(cameras)) as stage,
-        closing(_in_parallel(recipe, jobs, workers)) as simulated,
-        tqdm(simulated, f"simulating {out}", total, unit="clip", disable=not progress) as bar,
+        staged(Path(out), _NAMES, bytes_needed, overwrite=overwrite, what="a simulated data set") as stage,
+        closing(_in_parallel(recipe, jobs, min(workers, -(-total // _CHUNK)))) as simulated,
+        tqdm(desc=f"simulating {out}", total=total, unit="clip", disable=not progress) as bar,
     ):
-        clips_in_order = zip(jobs, bar, strict=True)
-        for split, group in itertools.groupby(clips_in_order, key=lambda pair: pair[0][0]):
-            made = (clip for _, clip in group)
-            if tfrecords:
-                _write_tfrecords(stage / BAIR_FOLDER / split, made, counts[split])
-            else:
+        for split, count in counts.items():
+            made = _counted(itertools.islice(simulated, count), bar)
+            if tfrecords and count:
+                _write_tfrecords(stage / BAIR_FOLDER / split, made, count)
+            elif count:
                 _write_store(stage / split, made, size, camera, seed)
+
+
+def _counted(clips: Iterator[Clip], bar: tqdm) -> Iterator[Clip]:
+    for clip in clips:
+        bar.update()
+        yield clip
 
 
 def _write_store(folder: Path, clips: Iterable[Clip], size: int, camera: str, seed: int) -> None:
@@ -172,51 +184,12 @@ def _features(clip: Clip) -> dict[str, bytes | np.ndarray]:
     return features
 
 
-@contextmanager
-def _staged(out: Path, overwrite: bool, size: int) -> Iterator[Path]:
-    """A folder to fill with `size` bytes, which becomes `out` when the block ends without an exception."""
-    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - {*SPLITS, BAIR_FOLDER}):
-        raise StoreError(f"{out} exists and is not a simulated data set, so it is left alone: choose another folder")
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise StoreError(f"{out} exists: choose another folder, or give --overwrite to replace it")
-    target = out.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(target.parent).free
-    if size * 1.02 > free:
-        raise StoreError(
-            f"{out} needs {size / 2**30:.2f} GiB, but {free / 2**30:.2f} GiB are free there: "
-            "make fewer clips (--clips) or choose another disk (--out)"
-        )
-    stage, old = (target.with_name(f".{target.name}.{suffix}") for suffix in ("partial", "old"))
-    stage.mkdir(exist_ok=True)
-    lock = os.open(stage, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise StoreError(f"{out} is being made by another process: wait for it to end") from None
-    try:
-        for leftover in stage.iterdir():
-            shutil.rmtree(leftover)
-        yield stage
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)
-        stage.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(stage, ignore_errors=True)
-        raise
-    finally:
-        os.close(lock)
-
-
-def _in_parallel(recipe: partial[Clip], jobs: Sequence[tuple[str, int]], workers: int) -> Generator[Clip]:
+def _in_parallel(recipe: partial[Clip], jobs: Iterator[tuple[str, int]], workers: int) -> Generator[Clip]:
     """The clips of the jobs (split, index), in their order, by processes that run only a little ahead."""
-    if workers == 1 or len(jobs) <= _CHUNK:
+    if workers == 1:
         yield from itertools.starmap(recipe, jobs)
         return
-    chunks = (jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK))
+    chunks = iter(lambda: list(itertools.islice(jobs, _CHUNK)), [])
     context = multiprocessing.get_context("spawn")  # a fork of a process that runs torch's threads can hang
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     pending: deque[Future[list[Clip]]] = deque()
@@ -256,6 +229,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@program("data.robot_push", interrupted="nothing was written")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -264,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--out", default="datasets/robot_push", help="folder to make")
+    add("--out", type=folder, default="datasets/robot_push", help="folder to make")
     add("--clips", type=int, default=1500, help="training clips")
     add("--val-clips", type=int, default=128, help="validation clips")
     add("--test-clips", type=int, default=256, help="test clips")
@@ -276,14 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--tfrecords", action="store_true", help="write both cameras in BAIR's layout instead, train and test")
     add("--overwrite", action="store_true", help="replace a data set that is there")
     options = vars(parser.parse_args(arguments))
-    try:
-        make(**options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        return 130
+    make(**options)
     layout = (
         f"{BAIR_FOLDER}/train and test, in BAIR's layout" if options["tfrecords"] else "clip stores train, val and test"
     )

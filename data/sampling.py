@@ -8,18 +8,19 @@ B clips of a batch, T frames, C channels, H W pixels. Frames stay uint8 until th
 
 from __future__ import annotations
 
-import signal
-import sys
+import weakref
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypedDict
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any, TypedDict, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from data.clips import ClipStore, StoreError
+from data.windows import WindowReader
+from data.workers import Worker
 
 
 class Batch(TypedDict):
@@ -31,44 +32,16 @@ class Batch(TypedDict):
     """int64 (B,): the sample index of a training window, the clip of an evaluation."""
 
 
-class Windows(Dataset):
-    """Random windows of a store, each window of each clip equally likely: item i is a pure function of (seed, i).
-
-    Args:
-        store: the clips; those with fewer than `frames` frames are never drawn.
-        frames: the window's length T.
-        seed: not negative.
-
-    Raises:
-        StoreError: no clip is long enough.
-    """
-
-    def __init__(self, store: ClipStore, frames: int, seed: int) -> None:
-        self.store, self.frames, self.seed = store, frames, seed
-        self._before = np.concatenate(([0], np.cumsum(np.maximum(store.lengths - frames + 1, 0))))  # each clip's first
-        if not self._before[-1]:
-            longest = store.lengths.max()
-            raise StoreError(
-                f"data.frames is {frames}, but the longest clip of {store.folder} has {longest} frames: "
-                f"lower data.frames to at most {longest}"
-            )
-
-    def draw(self, indices: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Clip and first frame of the windows with these sample indices, int64 (B,) each."""
-        # 64 random bits modulo the count: uneven by less than 2^-40 for any data set that fits on a disk
-        bits = [np.random.SeedSequence((self.seed, index)).generate_state(1, np.uint64)[0] for index in indices]
-        windows = (np.array(bits, np.uint64) % np.uint64(self._before[-1])).astype(np.int64)
-        clips = np.searchsorted(self._before, windows, side="right") - 1
-        return clips, windows - self._before[clips]
+class Windows(WindowReader):
+    """Random windows of a store, as tensors (`data/windows.py` says which): item i is a pure function of (seed, i)."""
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """{"frames": uint8 (T, C, H, W), "index": index}"""
         return {"frames": self.__getitems__([index])["frames"][0], "index": index}
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """A whole batch at once, which is what a DataLoader asks for; it needs no collating."""
-        clips, starts = self.draw(indices)
-        return _batch(self.store.gather(clips, starts, self.frames), indices)
+        """A whole batch at once."""
+        return _batch(torch.from_numpy(self.read(indices)), indices)
 
 
 def batches(
@@ -102,29 +75,94 @@ def batches(
     )
 
 
-def loader(windows: Windows, order: Iterable[list[int]], workers: int = 0) -> DataLoader:
-    """Loads a training run's batches, ahead of their use and in pinned memory where there is a GPU.
+class Loader:
+    """The batches of `loader`: an iterator, and a context manager that ends its workers.
+
+    Left without `close`, they end with this process or with this object; nothing waits for them.
+    """
+
+    def __init__(self, windows: Windows, order: Iterable[list[int]], workers: int) -> None:
+        self._windows, self._order = windows, iter(order)
+        self._pending: deque[Future[Batch]] = deque()
+        self._pinned = torch.cuda.is_available()
+        arguments = str(windows.store.folder.absolute()), windows.frames, windows.seed
+        self._workers = [Worker(*arguments) for _ in range(workers)]
+        self._idle: SimpleQueue[Worker] = SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+        self._threads = ThreadPoolExecutor(workers) if workers else None
+        self._end = weakref.finalize(self, _end, self._threads, self._workers)
+
+    def close(self) -> None:
+        """Ends the workers; what was read ahead is forgotten, and nothing follows."""
+        self._end()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Loader:
+        return self
+
+    def __next__(self) -> dict[str, Tensor]:
+        """The next `Batch`.
+
+        Raises:
+            WorkerError: a worker was killed or failed.
+        """
+        if not self._end.alive:
+            raise StopIteration
+        if self._threads is None:
+            return cast(dict[str, Tensor], self._windows.__getitems__(next(self._order)))
+        for worker in self._workers:
+            worker.check()
+        while len(self._pending) < _AHEAD * len(self._workers) and (indices := next(self._order, None)):
+            shape = (len(indices), self._windows.frames, *self._windows.store.frame_shape)
+            self._pending.append(self._threads.submit(_fetch, self._idle, indices, shape, self._pinned))
+        if not self._pending:
+            self.close()
+            raise StopIteration
+        return cast(dict[str, Tensor], self._pending.popleft().result())
+
+
+_AHEAD = 4
+"""Batches a worker that are read before they are needed."""
+
+
+def _fetch(idle: SimpleQueue[Worker], indices: list[int], shape: tuple[int, ...], pinned: bool) -> Batch:
+    """A batch that whichever worker is idle reads."""
+    frames = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+    worker = idle.get()
+    try:
+        worker.read_into(indices, frames.numpy().data.cast("B"))
+    finally:
+        idle.put(worker)
+    return _batch(frames, indices)
+
+
+def _end(threads: ThreadPoolExecutor | None, workers: list[Worker]) -> None:
+    for worker in workers:
+        worker.kill()  # then no thread waits for it any more
+    if threads is not None:
+        threads.shutdown(cancel_futures=True)
+    for worker in workers:
+        worker.close()
+
+
+def loader(windows: Windows, order: Iterable[list[int]], workers: int = 0) -> Loader:
+    """Loads a training run's batches, ahead of their use and into pinned memory where there is a GPU.
 
     One pass over it is the run, so its workers live as long. They leave Ctrl-C and SIGTERM to the main process, which
-    saves first, and end with it.
+    saves first, and end with it (`data/workers.py`).
 
     Args:
         windows: what is sampled.
         order: sample indices of each batch, from `batches`.
         workers: processes; 0 loads in this one.
     """
-    return DataLoader(
-        windows,
-        batch_sampler=order,  # type: ignore[arg-type]
-        collate_fn=_already_a_batch,  # type: ignore[arg-type]
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=_leave_signals,
-        generator=torch.Generator(),  # of no use here, but the global one would be advanced
-        pin_memory=torch.cuda.is_available(),
-        # workers only copy bytes, so a fork is safe, and starts in no time; macOS has to start anew
-        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-    )
+    return Loader(windows, order, workers)
 
 
 def first_frames(
@@ -150,21 +188,9 @@ def first_frames(
             )
     own = list(clips)[rank::processes]
     parts = (own[first : first + batch_size] for first in range(0, len(own), batch_size))
-    return (_batch(store.gather(part, np.zeros(len(part), np.int64), frames), part) for part in parts)
+    return (_batch(torch.from_numpy(store.gather(part, [0] * len(part), frames)), part) for part in parts)
 
 
-def _batch(frames: NDArray[np.uint8], indices: Sequence[int]) -> Batch:
+def _batch(frames: Tensor, indices: Sequence[int]) -> Batch:
     """Frames (B, T, H, W, C) as a batch."""
-    return {
-        "frames": torch.from_numpy(frames).permute(0, 1, 4, 2, 3),
-        "index": torch.tensor(indices, dtype=torch.int64),
-    }
-
-
-def _already_a_batch(batch: Batch) -> Batch:
-    return batch
-
-
-def _leave_signals(worker: int) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    return {"frames": frames.permute(0, 1, 4, 2, 3), "index": torch.tensor(indices, dtype=torch.int64)}

@@ -2,26 +2,65 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Annotated, Any, TypedDict, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
+
+from data.files import StoreError, check, naming, parse_json, read_json, sync
+from data.ranges import RANGES, Range
 
 FORMAT = "svg-lp clips"
 VERSION = 1
 MANIFEST = "manifest.json"
 JOURNAL = "journal.jsonl"
 
+T = TypeVar("T")
 
-class StoreError(ValueError):
-    """A clip store that is damaged, missing or misused; the text is the line that a user reads."""
+
+_Count = Annotated[int, Range(1, 2**62)]
+_Side = Annotated[int, Range(1, 2**16, "pixels")]
+
+
+class Heading(TypedDict):
+    """What a writer is given: the beginning of a manifest, and the first line of a journal."""
+
+    format: str
+    version: int
+    source: str
+    split: str
+    frame_shape: tuple[_Side, _Side, Annotated[int, Range(1, 2**10)]]
+    fps: Annotated[float, RANGES["fps"]]
+    arrays: dict[str, Annotated[int, Range(1, 2**20)]]
+    details: dict[str, Any]
+
+
+class FileEntry(TypedDict):
+    """One file of a store, as the manifest has it."""
+
+    bytes: _Count
+    sha256: str
+
+
+class Manifest(Heading):
+    """manifest.json."""
+
+    clips: _Count
+    frames: _Count
+    files: dict[str, FileEntry]
+
+
+class Entry(TypedDict):
+    """A checkpoint: a line of the journal."""
+
+    lengths: list[_Count]
+    state: Any
 
 
 class Column:
@@ -70,9 +109,9 @@ class Column:
 
 
 class Journal:
-    """What an interrupted writer had safely written, in journal.jsonl: its arguments, then a line a checkpoint.
+    """What an interrupted writer had safely written, in journal.jsonl: its heading, then a line a checkpoint.
 
-    It is locked while it is open, so that two processes never write one store; the lock ends with its process.
+    Each line is the CRC-32 of its JSON, in hexadecimal, and the JSON.
 
     Args:
         folder: where the journal and the files are.
@@ -80,19 +119,15 @@ class Journal:
         resume: keep the entries that are there, which then are in `entries`.
 
     Raises:
-        StoreError: another process has it open, or it was begun with other arguments.
+        StoreError: it is damaged, or was begun with other arguments.
     """
 
     def __init__(self, folder: Path, heading: Mapping[str, Any], resume: bool) -> None:
         self.path = folder / JOURNAL
-        self.entries: list[dict[str, Any]] = []
+        self.entries: list[Entry] = []
         self.file = open(self.path, "a+b")
         try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._begin(json.loads(json.dumps(heading)), resume)
-        except BlockingIOError:
-            self.file.close()
-            raise StoreError(f"{folder} is being written by another process: wait for it to end") from None
         except BaseException:
             self.file.close()
             raise
@@ -105,10 +140,9 @@ class Journal:
             self.write(heading)
             return
         again = f"delete {self.path.parent} to start again"
-        try:
-            begun, *self.entries = [json.loads(line) for line in lines]
-        except ValueError:
-            raise StoreError(f"{self.path} is damaged: {again}") from None
+        with naming(self.path, again):
+            begun: dict[str, Any] = dict(_parse_line(lines[0], Heading))
+            self.entries = [_parse_line(line, Entry) for line in lines[1:]]
         begun, heading = ({**of.pop("details"), **of} for of in (begun, heading))
         if different := [key for key in heading if begun.get(key) != heading[key]]:
             raise StoreError(f"{self.path.parent} was begun with another {', '.join(different)}: {again}")
@@ -122,8 +156,16 @@ class Journal:
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Adds a line, safe from a crash when this returns."""
-        self.file.write(json.dumps(entry).encode() + b"\n")
+        text = json.dumps(entry).encode()
+        self.file.write(b"%08x %s\n" % (zlib.crc32(text), text))
         sync(self.file)
+
+
+def _parse_line(line: bytes, kind: type[T]) -> T:
+    checksum, _, text = line.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        raise ValueError("is damaged (or of an earlier version)")
+    return parse_json(text, kind)
 
 
 def file_names(arrays: Mapping[str, int]) -> list[str]:
@@ -131,7 +173,7 @@ def file_names(arrays: Mapping[str, int]) -> list[str]:
     return [f"{name}.npy" for name in ("frames", "starts", "lengths", *arrays)]
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> Manifest:
     """A store's manifest.
 
     Raises:
@@ -144,16 +186,27 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         splits = list_splits(folder)
         hint = f"it is a data set: open one of {', '.join(splits)} in it" if splits else f"it has no {MANIFEST}"
         raise StoreError(f"{folder} is not a clip store: {hint}")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read ({error}): make the store again") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    again = "make the store again"
+    manifest = read_json(path, dict, again)
+    if manifest.get("format") != FORMAT:
         raise StoreError(f"{path} is some other program's: {folder} is not a clip store")
     version = manifest.get("version")
     if version != VERSION:
-        raise StoreError(f"{folder} has format version {version}, this code reads {VERSION}: update svg-lp")
-    return manifest
+        raise StoreError(
+            f"{folder} has format version {json.dumps(version)[:20]}, this code reads {VERSION}: update svg-lp"
+        )
+    with naming(path, again):
+        check(manifest, Manifest)
+        if strange := [name for name in manifest["arrays"] if not usable_name(name)]:
+            raise ValueError(f"has arrays named {', '.join(map(repr, strange))}")
+        if missing := set(file_names(manifest["arrays"])) - manifest["files"].keys():
+            raise ValueError(f"has no checksums of {', '.join(sorted(missing))}")
+    return cast(Manifest, manifest)
+
+
+def usable_name(array: str) -> bool:
+    """Whether a per-frame array may have that name, which becomes a file's."""
+    return array.isidentifier() and array not in ("frames", "starts", "lengths")
 
 
 def list_splits(folder: Path) -> list[str]:
@@ -175,9 +228,3 @@ def file_digests(folder: Path, sizes: Mapping[str, int]) -> dict[str, str]:
                     bar.update(len(block))
             digests[name] = sha.hexdigest()
     return digests
-
-
-def sync(file: IO[bytes]) -> None:
-    """Flushes a file to the disk."""
-    file.flush()
-    os.fsync(file.fileno())

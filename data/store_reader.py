@@ -5,8 +5,10 @@ N clips, T frames of one clip, H W pixels, C channels, K values per frame.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from data.store_files import MANIFEST, StoreError, file_digests, file_names, list_splits, read_manifest
+from data.files import StoreError, check_npy, map_npy, naming, read_npy
+from data.store_files import MANIFEST, file_digests, file_names, list_splits, read_manifest
+
+_AGAIN = "make or copy the store again"
 
 
 class ClipStore:
     """A clip store, open for reading.
 
-    Opening reads the manifest and the clip lengths and checks every file's size; the frames are mapped at their first
+    Opening reads the manifest and the clips' starts and lengths, whose checksums it compares, and checks every file's
+    size; the frames are mapped at their first
     use, in each process anew (a store pickles as its path).
 
     Args:
@@ -28,6 +34,8 @@ class ClipStore:
 
     Attributes:
         sizes: bytes of each of its files.
+        verified: the files whose every byte was compared with its SHA-256, by this object: at first the small ones,
+            starts.npy and lengths.npy; after `verify` all.
 
     Raises:
         StoreError: the store is missing, damaged, foreign or of a newer version.
@@ -35,23 +43,24 @@ class ClipStore:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self.manifest: dict[str, Any] = read_manifest(self.folder)
-        try:
-            self.frame_shape: tuple[int, int, int] = tuple(int(n) for n in self.manifest["frame_shape"])  # type: ignore[assignment]
-            self.fps = float(self.manifest["fps"])
-            self.split = str(self.manifest["split"])
-            self.arrays: dict[str, int] = {str(name): int(width) for name, width in self.manifest["arrays"].items()}
-            clips, frames = int(self.manifest["clips"]), int(self.manifest["frames"])
-            files = self.manifest["files"]
-            self.sizes: dict[str, int] = {name: int(files[name]["bytes"]) for name in file_names(self.arrays)}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise StoreError(f"{self.folder / MANIFEST} is damaged ({error!r}): make the store again") from None
-        self._rows = frames
-        self._check_sizes()
-        self.starts: NDArray[np.int64] = np.array(self._load("starts", np.int64, (clips,)))
-        self.lengths: NDArray[np.int64] = np.array(self._load("lengths", np.int64, (clips,)))
-        if not clips or self.lengths.min() < 1 or self.starts.min() < 0 or (self.starts + self.lengths).max() > frames:
-            raise StoreError(f"{self.folder}: starts.npy and lengths.npy do not fit frames.npy: make the store again")
+        self.manifest = read_manifest(self.folder)
+        self.frame_shape = tuple(self.manifest["frame_shape"])
+        self.fps = float(self.manifest["fps"])
+        self.split = self.manifest["split"]
+        self.arrays = self.manifest["arrays"]
+        self.sizes = {name: self.manifest["files"][name]["bytes"] for name in file_names(self.arrays)}
+        self.verified: frozenset[str] = frozenset()
+        self._columns: dict[str, tuple[type, tuple[int, ...]]] = {
+            "frames": (np.uint8, (self.manifest["frames"], *self.frame_shape)),
+            **{name: (np.float32, (self.manifest["frames"], width)) for name, width in self.arrays.items()},
+        }
+        self._check_files()
+        self.starts = self._read("starts")
+        self.lengths = self._read("lengths")
+        frames = self.manifest["frames"]
+        inside = (self.lengths >= 1) & (self.lengths <= frames) & (self.starts >= 0)
+        if not (inside & (self.starts <= frames - self.lengths)).all():  # a sum could wrap around
+            raise StoreError(f"{self.folder}: starts.npy and lengths.npy do not fit frames.npy: {_AGAIN}")
 
     def __reduce__(self) -> tuple[type[ClipStore], tuple[Path]]:
         return type(self), (self.folder,)
@@ -89,7 +98,7 @@ class ClipStore:
         """
         clips, starts = np.asarray(clips, np.int64), np.asarray(starts, np.int64)
         inside = (clips >= 0) & (clips < len(self)) & (starts >= 0)
-        if not inside.all() or (starts + length > self.lengths[clips]).any():
+        if not inside.all() or (starts > self.lengths[clips] - length).any():
             for clip, start in zip(clips, starts, strict=True):
                 self._span(int(clip), int(start), length)
         windows = np.empty((len(clips), length, *self.frame_shape), np.uint8)
@@ -104,20 +113,21 @@ class ClipStore:
             StoreError: a file's bytes are not those that were written; all such files are named.
         """
         digests = file_digests(self.folder, self.sizes)
-        damaged = [name for name in digests if digests[name] != self.manifest["files"][name].get("sha256")]
+        damaged = [name for name in digests if digests[name] != self.manifest["files"][name]["sha256"]]
         if damaged:
             raise StoreError(
                 f"{self.folder}: {', '.join(f'{name} differs from its checksum' for name in damaged)}: "
                 "make or copy the store again"
             )
+        self.verified = frozenset(digests)
 
     @cached_property
     def _all_frames(self) -> NDArray[np.uint8]:
-        return self._load("frames", np.uint8, (self._rows, *self.frame_shape))
+        return self._map("frames")
 
     @cached_property
     def _all_arrays(self) -> dict[str, NDArray[np.float32]]:
-        return {name: self._load(name, np.float32, (self._rows, width)) for name, width in self.arrays.items()}
+        return {name: self._map(name) for name in self.arrays}
 
     def _span(self, clip: int, start: int, length: int | None) -> slice:
         if not 0 <= clip < len(self):
@@ -131,7 +141,8 @@ class ClipStore:
         row = int(self.starts[clip])
         return slice(row + start, row + stop)
 
-    def _check_sizes(self) -> None:
+    def _check_files(self) -> None:
+        """Sizes and headers."""
         for name, size in self.sizes.items():
             path = self.folder / name
             if not path.is_file():
@@ -141,19 +152,30 @@ class ClipStore:
                 raise StoreError(
                     f"{path} is {what} ({found:,} bytes, the manifest says {size:,}): make or copy the store again"
                 )
+        for name, (dtype, shape) in self._columns.items():
+            with self._naming(name) as path:
+                check_npy(path, dtype, shape)
 
-    def _load(self, name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
-        path = self.folder / f"{name}.npy"
-        try:
-            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise StoreError(f"{path} cannot be read ({error}): make or copy the store again") from None
-        if mapped.dtype != dtype or mapped.shape != shape:
-            raise StoreError(
-                f"{path} holds {mapped.dtype} {mapped.shape}, the manifest says {np.dtype(dtype)} {shape}: "
-                "make the store again"
-            )
-        return np.asarray(mapped)  # a plain view: slicing np.memmap itself is slow
+    def _read(self, name: str) -> NDArray[np.int64]:
+        """A column of a number a clip, compared with its checksum."""
+        with self._naming(name) as path:
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() != self.manifest["files"][path.name]["sha256"]:
+                raise ValueError("differs from its checksum")
+            self.verified |= {path.name}
+            return read_npy(data, np.int64, (self.manifest["clips"],))
+
+    def _map(self, name: str) -> NDArray[Any]:
+        """A column of a row a frame."""
+        with self._naming(name) as path:
+            return map_npy(path, *self._columns[name])
+
+    @contextmanager
+    def _naming(self, column: str) -> Iterator[Path]:
+        """The file of a column, which whatever is wrong with it in the block is told with."""
+        path = self.folder / f"{column}.npy"
+        with naming(path, _AGAIN):
+            yield path
 
 
 def stores(folder: str | os.PathLike[str]) -> Iterator[ClipStore]:

@@ -16,7 +16,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from data.store_files import FORMAT, JOURNAL, MANIFEST, VERSION, Column, Journal, StoreError, file_digests, file_names
+from data.files import StoreError, check, sync
+from data.staging import locked, recover_folder, replace_folder
+from data.store_files import (
+    FORMAT,
+    JOURNAL,
+    MANIFEST,
+    VERSION,
+    Column,
+    Heading,
+    Journal,
+    file_digests,
+    file_names,
+    usable_name,
+)
 from data.store_reader import ClipStore
 
 
@@ -39,6 +52,7 @@ class ClipWriter:
         resume: carry on from the last checkpoint of a writer that was interrupted.
 
     Attributes:
+        partial: where everything is until then.
         state: what the last checkpoint was given; None where nothing was resumed.
 
     Raises:
@@ -64,7 +78,7 @@ class ClipWriter:
         self.details: dict[str, Any] = dict(details or {})
         self.state: Any = None
         self.arrays = dict(arrays or {})
-        self._partial = self.folder.with_name(f".{self.folder.name}.partial")
+        self.partial = self.folder.with_name(f".{self.folder.name}.partial")
         self._frame_shape = tuple(int(n) for n in frame_shape)
         self._lengths: list[int] = []
         self._checkpointed = 0
@@ -78,32 +92,36 @@ class ClipWriter:
             "arrays": self.arrays,
             "details": dict(self.details),
         }
-        if len(self._frame_shape) != 3 or min(self._frame_shape) < 1:
-            raise StoreError(f"frame_shape is {self._frame_shape}, but it must be (height, width, channels)")
-        if not all(name.isidentifier() for name in self.arrays) or {"frames", "starts", "lengths"} & set(self.arrays):
-            raise StoreError(f"arrays cannot be named {', '.join(self.arrays)}")
+        try:
+            check(self._heading, Heading)
+        except ValueError as error:
+            raise StoreError(f"{folder} {error}") from None
+        if strange := [name for name in self.arrays if not usable_name(name)]:
+            raise StoreError(f"{folder} has arrays named {', '.join(map(repr, strange))}, which cannot be files")
 
     def __len__(self) -> int:
         """Clips appended so far, resumed ones included."""
         return len(self._lengths)
 
     def __enter__(self) -> ClipWriter:
-        self._refuse_existing()
         with ExitStack() as stack:
-            self._partial.mkdir(parents=True, exist_ok=True)
-            self._journal = stack.enter_context(Journal(self._partial, self._heading, self.resume))
+            stack.enter_context(locked(self.folder))
+            recover_folder(self.folder)
+            self._refuse_existing()
+            self.partial.mkdir(exist_ok=True)
+            self._journal = stack.enter_context(Journal(self.partial, self._heading, self.resume))
             for entry in self._journal.entries:
                 self._lengths += entry["lengths"]
                 self.state = entry["state"]
             self._checkpointed = len(self._lengths)
             if not self._lengths:
-                for leftover in self._partial.glob("*.npy"):
+                for leftover in self.partial.glob("*.npy"):
                     leftover.unlink()
             columns: dict[str, tuple[type, tuple[int, ...]]] = {"frames": (np.uint8, self._frame_shape)}
             columns |= {name: (np.float32, (width,)) for name, width in self.arrays.items()}
             rows = sum(self._lengths)
             self._columns = {
-                name: stack.enter_context(Column(self._partial / f"{name}.npy", dtype, row, rows))
+                name: stack.enter_context(Column(self.partial / f"{name}.npy", dtype, row, rows))
                 for name, (dtype, row) in columns.items()
             }
             self._open = stack.pop_all()
@@ -148,39 +166,33 @@ class ClipWriter:
             if kind is None:
                 self._finish()
             elif not self.resume:
-                shutil.rmtree(self._partial, ignore_errors=True)
+                shutil.rmtree(self.partial, ignore_errors=True)
 
     def _finish(self) -> None:
         if not self._lengths:
-            shutil.rmtree(self._partial, ignore_errors=True)
+            shutil.rmtree(self.partial, ignore_errors=True)
             raise StoreError(f"no clip was written for {self.folder}")
         lengths = np.array(self._lengths, np.int64)
         for name, values in {"starts": np.cumsum(lengths) - lengths, "lengths": lengths}.items():
-            with Column(self._partial / f"{name}.npy", np.int64, (), 0) as column:
+            with Column(self.partial / f"{name}.npy", np.int64, (), 0) as column:
                 column.append(values)
                 column.finish()
         for column in self._columns.values():
             column.finish()
-        sizes = {name: (self._partial / name).stat().st_size for name in file_names(self.arrays)}
-        digests = file_digests(self._partial, sizes)
+        sizes = {name: (self.partial / name).stat().st_size for name in file_names(self.arrays)}
+        digests = file_digests(self.partial, sizes)
         manifest = self._heading | {
             "clips": len(lengths),
             "frames": int(lengths.sum()),
             "details": self.details,
             "files": {name: {"bytes": sizes[name], "sha256": digests[name]} for name in sizes},
         }
-        with open(self._partial / MANIFEST, "w", encoding="utf-8") as file:
-            json.dump(manifest, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        ClipStore(self._partial)  # whole, or it raises
-        old = self.folder.with_name(f".{self.folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if self.folder.exists():
-            self.folder.rename(old)
-        self._partial.rename(self.folder)
+        with open(self.partial / MANIFEST, "wb") as file:
+            file.write(json.dumps(manifest, indent=2).encode())
+            sync(file)
+        ClipStore(self.partial)  # whole, or it raises
+        replace_folder(self.folder, self.partial)
         (self.folder / JOURNAL).unlink()
-        shutil.rmtree(old, ignore_errors=True)
 
     def _refuse_existing(self) -> None:
         if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):

@@ -64,12 +64,14 @@ class RecordFile:
     """Bytes."""
     name: str
     """For messages."""
+    count: int | None = None
+    """Records that it should have, where that is known."""
 
     def records(self, number: int = 0, offset: int = 0) -> Iterator[Record]:
         """Walks the frames, reading only the lengths, from the record with this number and offset on.
 
         Raises:
-            FramingError: a record is truncated, or its length is corrupt.
+            FramingError: a record is truncated, its length is corrupt, or the file ends too soon or too late.
         """
         with open(self.path, "rb", buffering=0) as file:
             while offset < self.size:
@@ -84,6 +86,8 @@ class RecordFile:
                     raise FramingError(self._text(number, offset, "is truncated"))
                 yield record
                 number, offset = number + 1, record.end
+        if number != (number if self.count is None else self.count):
+            raise FramingError(f"{self.name} has {number} records, but its name says {self.count}")
 
     def payload(self, record: Record) -> bytes:
         """A record's payload; any thread may ask for any record.

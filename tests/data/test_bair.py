@@ -21,8 +21,8 @@ from data.clips import ClipStore, ClipWriter, StoreError
 from data.tfrecord import RecordError, encode_example, write_record
 
 ROOT = Path(__file__).parents[2]
-FILES = {"train": ("0_to_2", "3_to_4", "256_to_511", "512_to_514"), "test": ("0_to_2",)}
-"""Three records each, whatever their names say."""
+FILES = {"train": ("0_to_2", "3_to_5", "256_to_258", "512_to_514"), "test": ("0_to_2",)}
+"""Three records each."""
 
 
 def features(number: int, steps: int = 4, side: int = 4) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def source(tmp_path: Path) -> Path:
 def tar(source: Path, tmp_path: Path) -> Path:
     """The same in a tar, in another order, with what macOS adds."""
     path = tmp_path / "set.tar"
-    with tarfile.open(path, "w") as tar:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for file in sorted(source.rglob("*.tfrecords"), reverse=True):
             tar.add(file, file.relative_to(source))
             extra = tarfile.TarInfo(str((file.parent / f"._{file.name}").relative_to(source)))
@@ -77,7 +77,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def record_file(source: Path, name: str = "train/traj_3_to_4.tfrecords") -> Path:
+def record_file(source: Path, name: str = "train/traj_3_to_5.tfrecords") -> Path:
     return source / "softmotion30_44k" / name
 
 
@@ -146,7 +146,7 @@ def test_a_corrupt_record_is_named_or_left_out(
     path = record_file(source)
     at = offsets(path)
     flip(path, at[1] + position if position >= 0 else at[2] + position)
-    text = f"train/traj_3_to_4.tfrecords: record 1 at byte {at[1]:,} {reason}"
+    text = f"train/traj_3_to_5.tfrecords: record 1 at byte {at[1]:,} {reason}"
     arguments = ["--source", str(source), "--out", str(tmp_path / "out")]
 
     assert bair.main(arguments) == 2
@@ -198,7 +198,7 @@ def test_a_record_that_lacks_something(source: Path, tmp_path: Path, change: dic
     path = record_file(source)
     odd = {key: value for key, value in (features(4) | change).items() if value is not None}
     write(path, [features(3), odd, features(5)])
-    with pytest.raises(RecordError, match=rf"traj_3_to_4\.tfrecords: record 1 at byte [\d,]+ {reason}"):
+    with pytest.raises(RecordError, match=rf"traj_3_to_5\.tfrecords: record 1 at byte [\d,]+ {reason}"):
         bair.convert(source, tmp_path / "out")
     assert len(bair.convert(source, tmp_path / "out", skip_corrupt=True)["train"]) == 8
 
@@ -284,12 +284,140 @@ def test_a_truncated_tar(tar: Path, tmp_path: Path) -> None:
     """It breaks off in the last file, the test clips."""
     last = tarfile.open(tar).getmember("softmotion30_44k/test/traj_0_to_2.tfrecords")
     os.truncate(tar, last.offset_data + last.size // 2)
-    with pytest.raises(ValueError, match=r"set\.tar is truncated \([\d,]+ bytes; BAIR's has 32,274,964,480\)"):
+    with pytest.raises(
+        ValueError, match=r"set\.tar is truncated in .*test/traj_0_to_2\S* \([\d,]+ bytes; BAIR's has 32,274,964,480\)"
+    ):
         bair.convert(tar, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     stores = bair.convert(tar, tmp_path / "out", skip_corrupt=True)
     assert len(stores["test"]) == 1
     assert stores["test"].manifest["details"]["dropped"][0].endswith("is truncated")
+
+
+def headers(tar: Path) -> list[int]:
+    """Where the header of each file begins."""
+    with tarfile.open(tar) as opened:
+        return [member.offset for member in opened.getmembers()]
+
+
+def sizes(stores: dict[str, ClipStore]) -> dict[str, int]:
+    return {split: len(store) for split, store in stores.items()}
+
+
+@pytest.mark.parametrize("damage", ["flip", "zeros", "cut", "cut in the end", "one block of zeros"])
+def test_a_tar_that_is_damaged_between_its_files(
+    tar: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is made of it; with --skip-corrupt it is told what is missing, and a sound tar makes it good."""
+    sound = tar.read_bytes()
+    at = headers(tar)[4]
+    end = (len(sound.rstrip(b"\0")) + 511) // 512 * 512
+    changed = {
+        "flip": sound[: at + 20] + bytes([sound[at + 20] ^ 4]) + sound[at + 21 :],
+        "zeros": sound[:at] + bytes(512) + sound[at + 512 :],
+        "cut": sound[:at],
+        "cut in the end": sound[: end + 100],
+        "one block of zeros": sound[: end + 512],
+    }[damage]
+    tar.write_bytes(changed)
+    place = at if len(damage) < 6 else end
+    arguments = ["--source", str(tar), "--out", str(tmp_path / "out")]
+    assert bair.main(arguments) == 2
+    told = capsys.readouterr().err
+    assert f"error: {tar} " in told and f" at byte {place:,}: " in told and "--skip-corrupt" in told
+    assert not (tmp_path / "out").exists()
+
+    assert bair.main([*arguments, "--skip-corrupt"]) == 0
+    assert f"at byte {place:,}" in capsys.readouterr().err
+    made = sizes(bair.finished(tmp_path / "out", "image_aux1"))
+    whole = {"train": 9, "val": 3, "test": 3}
+    assert (made == whole) == (place == end)
+
+    tar.write_bytes(sound)
+    assert bair.main(arguments) == 0
+    stores = bair.finished(tmp_path / "out", "image_aux1")
+    assert sizes(stores) == whole and not any(store.manifest["details"]["source_damage"] for store in stores.values())
+    bair.convert(tar, tmp_path / "anew")
+    for split in whole:
+        assert contents(tmp_path / "out" / split) == contents(tmp_path / "anew" / split)
+
+
+def test_a_flipped_header_costs_one_file(tar: Path, tmp_path: Path) -> None:
+    """What follows it is found again."""
+    flip(tar, headers(tar)[2] + 130)
+    assert sum(sizes(bair.convert(tar, tmp_path / "out", skip_corrupt=True)).values()) == 12
+
+
+def test_a_tar_that_ends_in_zeros(tar: Path, tmp_path: Path) -> None:
+    """As a download into a file that was given its size first leaves it."""
+    size = tar.stat().st_size
+    os.truncate(tar, headers(tar)[4])
+    os.truncate(tar, size + (2 << 20))
+    with pytest.raises(ValueError, match=r"set\.tar is truncated or damaged at byte"):
+        bair.convert(tar, tmp_path / "out")
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_long_names(source: Path, tmp_path: Path, form: int) -> None:
+    with tarfile.open(tmp_path / "long.tar", "w", format=form) as tar:
+        tar.add(source, "a/" * 70)
+    assert sizes(bair.convert(tmp_path / "long.tar", tmp_path / "out")) == {"train": 9, "val": 3, "test": 3}
+
+
+def test_a_record_file_that_ends_between_records(source: Path, tmp_path: Path) -> None:
+    path = record_file(source)
+    os.truncate(path, offsets(path)[2])
+    text = "train/traj_3_to_5.tfrecords has 2 records, but its name says 3"
+    with pytest.raises(RecordError, match=text):
+        bair.convert(source, tmp_path / "out")
+    stores = bair.convert(source, tmp_path / "out", skip_corrupt=True)
+    assert stores["train"].manifest["details"]["dropped"] == [text]
+
+
+def test_what_was_dropped_is_made_good(source: Path, tmp_path: Path) -> None:
+    """By the same command once the file is sound; while it is not, the store is left."""
+    path = record_file(source)
+    flip(path, 100)
+    bair.convert(source, tmp_path / "out", skip_corrupt=True)
+    before = (tmp_path / "out" / "train" / "frames.npy").stat().st_ino
+    bair.convert(source, tmp_path / "out", skip_corrupt=True)
+    assert (tmp_path / "out" / "train" / "frames.npy").stat().st_ino == before
+    flip(path, 100)
+    stores = bair.convert(source, tmp_path / "out")
+    assert sizes(stores) == {"train": 9, "val": 3, "test": 3} and not stores["train"].manifest["details"]["dropped"]
+
+
+def test_an_interrupted_conversion_that_dropped_is_not_carried_on(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip(record_file(source), 100)
+    flip(record_file(source, "train/traj_512_to_514.tfrecords"), 9)
+    monkeypatch.setattr(bair, "CHECKPOINT", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(ClipWriter, "_finish", lambda writer: writer.append(None))
+        with pytest.raises(AttributeError):
+            bair.convert(source, tmp_path / "out", skip_corrupt=True)
+    with pytest.raises(StoreError, match=r"\.train\.partial was begun with --skip-corrupt, and left records out"):
+        bair.convert(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("change", [{"position": [0, 0]}, {"dropped": 3}, {"position": [99, 0, 0]}, {"position": "x"}])
+def test_a_journal_of_wrong_types(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    """Even under a sound checksum."""
+    checkpoint = ClipWriter.checkpoint
+
+    def wrong(writer: ClipWriter, state: Any = None) -> None:
+        checkpoint(writer, state | change)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bair, "CHECKPOINT", 2)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ClipWriter, "checkpoint", wrong)
+        bair.convert(source, tmp_path / "out")
+    with pytest.raises(StoreError, match=r"\.train\.partial.journal\.jsonl .*delete .*\.train\.partial to start again"):
+        bair.convert(source, tmp_path / "out")
 
 
 def test_sources_that_are_something_else(source: Path, tmp_path: Path) -> None:
@@ -311,15 +439,15 @@ def test_sources_that_are_something_else(source: Path, tmp_path: Path) -> None:
 def test_files_without_a_record(source: Path, tmp_path: Path) -> None:
     for path in source.rglob("train/traj_256*"):
         os.truncate(path, 0)
-    with pytest.raises(ValueError, match=r"val/.*|train/traj_256_to_511\.tfrecords .* no sound record"):
+    with pytest.raises(ValueError, match=r"train/traj_256_to_258\.tfrecords has 0 records, but its name says 3"):
         bair.convert(source, tmp_path / "out")
 
 
 def test_a_small_disk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bair.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 4000}))
-    with pytest.raises(ValueError, match=r"out needs 0\.0 GiB more, but 0\.0 GiB are free there: free some"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 4000}))
+    with pytest.raises(ValueError, match=r"out needs 0\.00 GiB more, but 0\.00 GiB are free there: free some"):
         bair.convert(source, tmp_path / "out")
-    assert not any((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command(tar: Path, tmp_path: Path) -> None:
@@ -334,7 +462,7 @@ def test_the_command(tar: Path, tmp_path: Path) -> None:
     assert "warning: 12 train and val clips; the published data set has 43,264" in made.stderr
     assert "warning: 3 test clips; the published data set has 256" in made.stderr
     refused = run("--source", str(tar), "--out", str(tmp_path / "out2"), "--workers", "0")
-    assert refused.returncode == 2 and refused.stderr == "error: --workers is 0, but it must be at least 1\n"
+    assert refused.returncode == 2 and refused.stderr == "error: workers is 0, but it must be from 1 to 1,024\n"
 
 
 def test_download_comes_first(tar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

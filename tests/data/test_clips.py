@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -241,7 +242,7 @@ def test_only_the_same_store_is_carried_on(tmp_path: Path) -> None:
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
     partial = interrupted(tmp_path / "train")
     (partial / "journal.jsonl").write_bytes(b"\0\0\0\n")
-    with pytest.raises(StoreError, match=r"journal.jsonl is damaged: delete .*\.partial"):
+    with pytest.raises(StoreError, match=r"journal.jsonl is damaged.*: delete .*\.partial"):
         ClipWriter(tmp_path / "train", **SETTINGS, resume=True).__enter__()
 
 
@@ -270,19 +271,54 @@ def edit(key: str, value: Any) -> Callable[[Path], None]:
     return change
 
 
+def edit_text(change: Callable[[str], str]) -> Callable[[Path], object]:
+    return lambda folder: (folder / "manifest.json").write_text(change((folder / "manifest.json").read_text()))
+
+
+def text_in_manifest(old: str, new: str) -> Callable[[Path], object]:
+    return edit_text(lambda text: text.replace(old, new))
+
+
+def deep(levels: int) -> Any:
+    return [deep(levels - 1)] if levels else 0
+
+
 def cut(name: str) -> Callable[[Path], None]:
     return lambda folder: os.truncate(folder / name, (folder / name).stat().st_size - 1)
 
 
-def replace(name: str, array: np.ndarray) -> Callable[[Path], None]:
-    """Another .npy file, of the very size that the manifest says."""
+def write_at(name: str, data: bytes, position: int = 0) -> Callable[[Path], None]:
+    """Some bytes of a file are others."""
 
     def change(folder: Path) -> None:
-        size = (folder / name).stat().st_size
-        np.save(folder / name, array)
-        os.truncate(folder / name, size)
+        with open(folder / name, "r+b") as file:
+            file.seek(position, os.SEEK_END if position < 0 else os.SEEK_SET)
+            file.write(data)
 
     return change
+
+
+def replace(name: str, content: np.ndarray | bytes) -> Callable[[Path], None]:
+    """Another file, of the very size and SHA-256 that the manifest says."""
+
+    def change(folder: Path) -> None:
+        path = folder / name
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            np.save(path, content)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        entry = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        manifest["files"][name] = entry
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    return change
+
+
+def header(shape: str, descr: str = "'<i8'") -> bytes:
+    """A .npy file of three numbers whose header says that."""
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
+    return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + np.array([0, 3, 4]).tobytes()
 
 
 def link_to_nothing(folder: Path) -> None:
@@ -304,14 +340,27 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (shutil.rmtree, "there is no such folder"),
     "no manifest": (lambda folder: (folder / "manifest.json").unlink(), r"it has no manifest\.json"),
     "manifest of something else": (edit("format", "web app"), "some other program's"),
-    "manifest is a list": (lambda folder: (folder / "manifest.json").write_text("[1]"), "some other program's"),
-    "manifest cut": (lambda folder: os.truncate(folder / "manifest.json", 40), r"manifest\.json cannot be read"),
-    "manifest is binary": (lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe\0"), "cannot be read"),
+    "manifest is a list": (lambda folder: (folder / "manifest.json").write_text("[1]"), "must be a dict"),
+    "manifest cut": (lambda folder: os.truncate(folder / "manifest.json", 40), r"manifest\.json is not JSON"),
+    "manifest is binary": (lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe\0"), "is not UTF-8"),
     "newer version": (edit("version", 2), "has format version 2, this code reads 1: update"),
-    "no counts": (edit("clips", None), r"manifest\.json is damaged"),
-    "wrong counts": (edit("clips", 4), r"starts\.npy holds int64 \(3,\), the manifest says int64 \(4,\)"),
-    "arrays of elsewhere": (edit("arrays", {"../../x": 4}), r"manifest\.json is damaged"),
-    "no files": (edit("files", {}), r"manifest\.json is damaged"),
+    "no counts": (edit("clips", None), r"manifest\.json has clips = null, which must be a whole number"),
+    "wrong counts": (edit("clips", 4), r"starts\.npy holds int64 \(3,\), but must hold int64 \(4,\)"),
+    "arrays of elsewhere": (edit("arrays", {"../../x": 4}), r"manifest\.json has arrays named '\.\./\.\./x'"),
+    "no files": (edit("files", {}), r"manifest\.json has no checksums of actions\.npy, frames\.npy"),
+    "files of nothing": (edit("files", {"frames.npy": 3}), r"manifest\.json has files\.frames\.npy = 3, which must be"),
+    "counts of 1e999": (text_in_manifest('"clips": 3', '"clips": 1e999'), r"manifest\.json holds 1e999, which is too"),
+    "counts of 5000 digits": (text_in_manifest('"clips": 3', f'"clips": {"9" * 5000}'), "holds 9+.*too long a number"),
+    "huge counts": (
+        text_in_manifest('"clips": 3', f'"clips": {2**63}'),
+        r"has clips = .*, which must be a number from",
+    ),
+    "no rate": (text_in_manifest('"fps": 10.0', '"fps": NaN'), r"manifest\.json holds NaN, which is no JSON number"),
+    "rate of nothing": (edit("fps", 1e-9), r"has fps = 1e-09, which must be a number from 0\.001 to"),
+    "deep": (edit_text(lambda text: "[" * 100_000), r"manifest\.json is nested too deeply"),
+    "deep in details": (edit("details", {"a": deep(900)}), r"manifest\.json is nested too deeply"),
+    "a source of no text": (edit("source", 3), r"manifest\.json has source = 3, which must be text"),
+    "frames of four sides": (edit("frame_shape", [1, 2, 3, 4]), "has frame_shape = .*, which must be a list of 3"),
     "frames cut": (cut("frames.npy"), r"frames\.npy is truncated \(.* bytes, the manifest says"),
     "actions cut": (cut("actions.npy"), r"actions\.npy is truncated"),
     "frames grown": (lambda folder: os.truncate(folder / "frames.npy", 10**6), "not the file that was written"),
@@ -323,8 +372,22 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "lengths empty": (replace("lengths.npy", np.array([3, 0, 4])), "do not fit"),
     "starts negative": (replace("starts.npy", np.array([-1, 3, 4])), "do not fit"),
     "starts of floats": (replace("starts.npy", np.array([0.0, 3, 4])), "holds float64"),
-    "starts pickled": (replace("starts.npy", np.array([None, {}, 1], object)), r"starts\.npy cannot be read"),
-    "starts no array": (lambda folder: (folder / "starts.npy").write_bytes(b"x" * 152), r"starts\.npy cannot be read"),
+    "starts pickled": (replace("starts.npy", np.array([None, {}, 1], object)), "holds other things than numbers"),
+    "starts no array": (replace("starts.npy", b"x" * 152), r"starts\.npy is no \.npy file"),
+    "starts cut short": (replace("starts.npy", header("(3,)")[:-1]), r"starts\.npy is truncated"),
+    "a start that wraps around": (replace("starts.npy", np.array([2**63 - 1, 3, 4])), "do not fit"),
+    "a length that wraps around": (replace("lengths.npy", np.array([2**63 - 1, 1, 4])), "do not fit"),
+    "a flipped start": (write_at("starts.npy", b"\1", -24), r"starts\.npy differs from its checksum"),
+    "a flipped length": (write_at("lengths.npy", b"\2", -24), r"lengths\.npy differs from its checksum"),
+    "header of deep lists": (replace("starts.npy", header("[" * 5000)), "damaged .npy header"),
+    "header that ends": (replace("starts.npy", header('(3, """')), "damaged .npy header"),
+    "header of huge sides": (replace("starts.npy", header(f"({10**17}, {10**17})")), "holds int64"),
+    "header of long sides": (replace("starts.npy", header(f"({'9' * 5000},)")), "damaged .npy header"),
+    "header of a strange type": (replace("starts.npy", header("(3,)", "'<q9'")), "damaged .npy header"),
+    "header of fields": (replace("starts.npy", header("(3,)", "[('a', '<i8')]")), "damaged .npy header"),
+    "frames' header cut": (write_at("frames.npy", b"\0", 30), r"frames\.npy has a damaged .npy header"),
+    "frames of another shape": (write_at("frames.npy", b"9", 61), r"frames\.npy holds uint8"),
+    "actions' header cut": (write_at("actions.npy", b"\n", 20), r"actions\.npy has a damaged .npy header"),
 }
 
 
@@ -376,3 +439,37 @@ def test_info_and_verify(tmp_path: Path) -> None:
     damaged = run("verify", str(tmp_path / "set"))
     assert damaged.returncode == 2 and "Traceback" not in damaged.stderr
     assert damaged.stderr.startswith("error: ") and "frames.npy differs from its checksum" in damaged.stderr
+
+
+def test_what_was_verified(tmp_path: Path) -> None:
+    store = write(tmp_path / "train")
+    assert store.verified == {"starts.npy", "lengths.npy"}
+    store.verify()
+    assert store.verified == set(store.sizes)
+
+
+@given(st.data())
+def test_no_flipped_bit_of_a_journal_goes_unnoticed(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    partial = interrupted(tmp_path_factory.mktemp("journal") / "train")
+    path = partial / "journal.jsonl"
+    damaged = bytearray(path.read_bytes())
+    damaged[data.draw(st.integers(0, len(damaged) - 2))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(damaged)
+    with pytest.raises(StoreError, match=r"journal\.jsonl .*delete|begun with another"):
+        ClipWriter(partial.with_name("train"), **SETTINGS, resume=True).__enter__()
+
+
+def test_a_kill_between_the_two_renames_of_an_overwriting_loses_nothing(tmp_path: Path) -> None:
+    old = contents(write(tmp_path / "train").folder)
+    (tmp_path / "train").rename(tmp_path / ".train.old")
+    with pytest.raises(StoreError, match="exists: delete it, or ask"):
+        write(tmp_path / "train")
+    assert contents(tmp_path / "train") == old
+
+
+@pytest.mark.parametrize("fps", [float("nan"), float("inf"), 0, 1e-9, "fast"])
+def test_rates_that_are_none(tmp_path: Path, fps: Any) -> None:
+    with pytest.raises(ValueError, match=r"train has fps|could not convert"):
+        ClipWriter(tmp_path / "train", **(SETTINGS | {"fps": fps}))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from data.clips import ClipStore, StoreError
-from data.images import SOURCES, make, prepare
+from data.images import SOURCES, main, make, prepare
+from data.staging import locked
 
 
 def test_digits(tmp_path):
@@ -82,3 +84,77 @@ def test_celeba_is_cropped_to_its_centre():
     pixels[39:179, 19:159] = 255
     assert prepare(Image.fromarray(pixels), 64, 3, crop=140).min() == 255
     assert prepare(Image.fromarray(pixels), 64, 1).shape == (64, 64, 1)
+
+
+def mnist(folder, count: int = 5040) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (count, 28, 28), np.uint8), rng.integers(0, 10, count, np.uint8)
+    for split in ("train", "t10k"):
+        write_mnist(folder / "MNIST" / "raw", split, images, labels)
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"])
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data: data[:-1], "is damaged or truncated"),
+        (lambda data: data[:6], "is damaged or truncated"),
+        (lambda data: b"", "begins with another number"),
+        (lambda data: b"\0\0\x0b" + data[3:], "begins with another number"),
+        (lambda data: data[:4] + b"\xff\xff\xff\xff" + data[8:], "is damaged or truncated"),
+        (lambda data: data + b"\0", "is damaged or truncated"),
+    ],
+)
+def test_damaged_mnist_is_named(tmp_path, capsys, name, damage, reason):
+    mnist(tmp_path)
+    path = tmp_path / "MNIST" / "raw" / name
+    path.write_bytes(damage(path.read_bytes()))
+    assert main(["--name", "mnist", "--out", str(tmp_path / "mnist"), "--source", str(tmp_path)]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"error: {path} ") and reason in told
+    assert not (tmp_path / "mnist").exists()
+
+
+def test_labels_that_are_no_digits(tmp_path):
+    mnist(tmp_path)
+    path = tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x83")
+    with pytest.raises(StoreError, match="t10k-labels-idx1-ubyte is damaged: it has labels above 9"):
+        make("mnist", tmp_path / "mnist", source=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error", [EOFError("ended"), AssertionError(), KeyError("data"), zlib.error("bad"), MemoryError()]
+)
+def test_whatever_a_reader_raises_is_one_line(tmp_path, monkeypatch, error):
+    def broken():
+        raise error
+
+    monkeypatch.setattr("sklearn.datasets.load_digits", broken)
+    with pytest.raises(
+        StoreError, match="scikit-learn's file of the digits cannot be read .*install scikit-learn again"
+    ):
+        make("digits", tmp_path / "digits")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_decompression_bomb_is_not_decoded(tmp_path):
+    """Its header says how large it is."""
+    Image.new("1", (12_000, 12_000)).save(tmp_path / "bomb.png")
+    with Image.open(tmp_path / "bomb.png") as bomb:
+        with pytest.raises(ValueError, match="12000x12000 pixels are more than"):
+            prepare(bomb, 64, 3)
+
+
+def test_two_makers_of_one_folder(tmp_path):
+    """The second is refused, and the first goes on undisturbed."""
+    command = [sys.executable, "-m", "data.images", "--name", "digits", "--out", str(tmp_path / "digits")]
+    with locked(tmp_path / "digits"):
+        second = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert second.returncode == 2 and "is being written by another process: wait" in second.stderr
+    pair = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=120)[1] for process in pair]
+    assert sorted(process.returncode for process in pair) == [0, 2], told
+    for split in ("train", "val", "test"):
+        ClipStore(tmp_path / "digits" / split).verify()
+    assert [path.name for path in tmp_path.iterdir()] == ["digits"]

@@ -23,6 +23,7 @@ from data.clips import ClipStore, StoreError
 from data.robot_push import Clip, make, make_clip
 from data.robot_push_render import CAMERAS, PALETTE, render
 from data.robot_push_world import BIN, CLEARANCE, FPS, HAND_TOP, Trajectory, hand_outlines, simulate
+from data.staging import locked
 from data.tfrecord import decode_example, read_records
 
 ROOT = Path(__file__).parents[2]
@@ -219,8 +220,8 @@ def test_help_gives_the_defaults() -> None:
     ("arguments", "message"),
     [
         (["--size", "8"], "error: size is 8, but it must be from 16 to 512 pixels"),
-        (["--clips", "0"], "error: clips is 0, but it must be at least 1"),
-        (["--seed", "-1"], "error: seed is -1, but it must be at least 0"),
+        (["--clips", "0"], "error: clips is 0, but it must be from 1 to 1,000,000,000"),
+        (["--seed", "-1"], "error: seed is -1, but it must be from 0 to"),
         (["--workers", "0"], "error: workers is 0"),
         (["--camera", "side"], "invalid choice: 'side'"),
         (["--clips", "many"], "invalid int value: 'many'"),
@@ -244,7 +245,7 @@ def test_other_peoples_files_are_left_alone(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_noticed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
-    with pytest.raises(StoreError, match="GiB are free there: make fewer clips"):
+    with pytest.raises(StoreError, match="GiB are free there: free some"):
         make(tmp_path / "robot", **SMALL)
 
 
@@ -265,7 +266,7 @@ def test_an_interruption_leaves_the_old_data_set(tmp_path: Path, monkeypatch: py
 
 
 def test_two_runs_do_not_write_the_same_data_set(tmp_path: Path) -> None:
-    with robot_push._staged(tmp_path / "robot", False, 0):
+    with locked(tmp_path / "robot"):
         with pytest.raises(StoreError, match="another process"):
             make(tmp_path / "robot", **SMALL)
 

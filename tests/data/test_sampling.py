@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
+import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from hypothesis import given
@@ -17,7 +19,9 @@ from scipy import stats
 
 from data.clips import ClipStore, ClipWriter, StoreError
 from data.sampling import Windows, batches, first_frames, loader
+from data.workers import WorkerError
 
+ROOT = Path(__file__).parents[2]
 LENGTHS = (5, 2, 9, 4, 7)
 
 
@@ -105,15 +109,14 @@ def test_workers_change_nothing(store: ClipStore, workers: int) -> None:
         assert batch["frames"].permute(0, 1, 3, 4, 2).is_contiguous()
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_workers_open_the_store_themselves(store: ClipStore, method: str) -> None:
-    """macOS starts workers by spawn; the dataset is pickled then, and must not carry the frames."""
-    windows = Windows(store, 3, seed=2)
-    windows[0]  # opens it here
-    assert len(pickle.dumps(windows)) < 1000
-    loading = loader(windows, batches(0, 2, 4), workers=1)
-    loading.multiprocessing_context = method
-    assert [batch["index"].tolist() for batch in loading] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+def test_a_worker_loads_little(store: ClipStore) -> None:
+    """Neither torch nor the main program; what it has to be told is small."""
+    with loader(Windows(store, 3, seed=2), batches(0, 2, 4), workers=1) as loading:
+        next(loading)
+        (worker,) = loading._workers
+        assert psutil.Process(worker.process.pid).memory_info().rss < 150 << 20
+        if sys.platform == "linux":
+            assert "torch" not in Path(f"/proc/{worker.process.pid}/maps").read_text()
 
 
 def test_signals_to_the_process_group_reach_only_the_main_process(store: ClipStore) -> None:
@@ -125,16 +128,90 @@ def test_signals_to_the_process_group_reach_only_the_main_process(store: ClipSto
         caught = []
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, frame: caught.append(number))
-        loading = iter(loader(Windows(ClipStore({str(store.folder)!r}), 3, 0), batches(0, 40, 2), workers=2))
+        loading = loader(Windows(ClipStore({str(store.folder)!r}), 3, 0), batches(0, 40, 2), workers=2)
         next(loading), next(loading)  # from either worker
         os.killpg(0, signal.SIGINT)
         os.killpg(0, signal.SIGTERM)
         assert len(list(loading)) == 38 and set(caught) == {{signal.SIGINT, signal.SIGTERM}}
     """
-    root = Path(__file__).parents[2]
     subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], check=True, cwd=root, start_new_session=True, timeout=120
+        [sys.executable, "-c", textwrap.dedent(script)], check=True, cwd=ROOT, start_new_session=True, timeout=120
     )
+
+
+def ended(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=30)[1]
+
+
+def test_closing_ends_the_workers(store: ClipStore) -> None:
+    """By the context manager, whatever happens in it; by the end of the order; when the loader is forgotten."""
+    windows = Windows(store, 3, 0)
+    with pytest.raises(KeyError), loader(windows, batches(0, 1000, 2), 2) as loading:
+        next(loading)
+        first = psutil.Process().children()
+        raise KeyError
+    assert not list(loading)
+    loading.close()
+    exhausted = loader(windows, batches(0, 3, 2), 2)
+    second = psutil.Process().children()
+    list(exhausted)
+    forgotten = loader(windows, batches(0, 1000, 2), 2)
+    third = psutil.Process().children()
+    next(forgotten)
+    del forgotten
+    assert len(first) == len(second) == len(third) == 2 and ended(first + second + third)
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_killed_worker_is_one_error(store: ClipStore, busy: bool) -> None:
+    """Soon, whether it was reading or waiting."""
+    loading = loader(Windows(store, 3, 0), batches(0, 10**6, 2), 2)
+    next(loading)
+    if not busy:
+        time.sleep(1)
+    begun = time.monotonic()
+    loading._workers[1].process.kill()
+    with pytest.raises(
+        WorkerError, match=r"a loader worker was killed: probably the memory is full; lower data\.workers"
+    ):
+        for _ in loading:
+            pass
+    assert time.monotonic() - begun < 30
+    workers = [psutil.Process(worker.process.pid) for worker in loading._workers[:1]]
+    loading.close()
+    assert ended(workers)
+
+
+def test_what_a_worker_cannot_read_is_told(store: ClipStore, tmp_path: Path) -> None:
+    shutil.copytree(store.folder, tmp_path / "train")
+    windows = Windows(ClipStore(tmp_path / "train"), 3, 0)
+    (tmp_path / "train" / "lengths.npy").write_bytes(bytes((tmp_path / "train" / "lengths.npy").stat().st_size))
+    with pytest.raises(StoreError, match=r"lengths\.npy differs from its checksum"):
+        list(loader(windows, batches(0, 3, 2), 1))
+
+
+ABANDONED = """
+import os, signal, sys
+from data.clips import ClipStore
+from data.sampling import Windows, batches, loader
+loading = loader(Windows(ClipStore(sys.argv[1]), 3, 0), batches(0, 10**6, 2), workers=2)
+next(loading)
+print(*(worker.process.pid for worker in loading._workers), flush=True)
+if sys.argv[2] == "error": raise KeyError("in a step")
+if sys.argv[2] == "exit": sys.exit(3)
+if sys.argv[2] == "abrupt": os._exit(3)
+os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("how", ["error", "exit", "abrupt", "SIGKILL", "SIGTERM"])
+def test_workers_end_with_their_parent(store: ClipStore, how: str) -> None:
+    """However it ends, and it does end, without anybody closing the loader."""
+    command = [sys.executable, "-c", ABANDONED, str(store.folder), how]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == {"error": 1, "exit": 3, "abrupt": 3, "SIGKILL": -9, "SIGTERM": -15}[how]
+    workers = [psutil.Process(int(pid)) for pid in done.stdout.split() if psutil.pid_exists(int(pid))]
+    assert len(done.stdout.split()) == 2 and ended(workers)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
