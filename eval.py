@@ -105,6 +105,9 @@ def metrics(argv: Sequence[str]) -> None:
         set_up(name, source, options.data, options.eval, context, Path(options.out or default_folder(name)))
         for name, source in zip(options.checkpoint, sources, strict=True)
     ]
+    if options.verify:
+        for run in runs:
+            run.store.verify()
     entries: list[Entry] = []
     measured = []
     for run in runs:
@@ -317,7 +320,9 @@ def training_batches(run: Evaluation, data: DataConfig) -> Callable[[Sequence[in
     """Random training windows by number, or None where there are no training clips."""
     if not (Path(data.path) / "train").is_dir():
         return None
-    windows = Windows(ClipStore(Path(data.path) / "train"), run.config.data.frames, run.config.train.seed)
+    store = ClipStore(Path(data.path) / "train")
+    length = min(run.config.data.frames, int(store.lengths.max()))  # as in training, or what there is
+    windows = Windows(store, length, run.config.train.seed)
 
     def read(numbers: Sequence[int]) -> Batches:
         for first in range(0, len(numbers), REFIT_BATCH):

@@ -86,7 +86,8 @@ class NaiveSVG(nn.Module):
         self.decoder: Decoder = model.decoder
         self.predictor = NaivePredictor(model.predictor)
         self.posterior = NaiveGaussian(model.posterior) if self.latent_size else None
-        self.prior = NaiveGaussian(model.prior) if self.config.prior == "learned" else None
+        prior = getattr(model, "prior", None)
+        self.prior = NaiveGaussian(prior) if isinstance(prior, GaussianLSTM) else None
 
     def cells(self) -> list[CellStack]:
         """The stacks of the nets that the model has."""

@@ -35,7 +35,7 @@ MODELS: dict[str, type[SVG] | type[VAE]] = {"svg": SVG, "vae": VAE}
 """The models by their `model.name`."""
 _SIZES = (
     *("name", "backbone", "size", "channels", "width", "g_dim", "z_dim", "rnn_size"),
-    *("prior", "posterior", "predictor_layers", "posterior_layers", "prior_layers"),
+    *("prior", "prior_components", "posterior", "predictor_layers", "posterior_layers", "prior_layers"),
 )
 """The options that the weights' shapes depend on, the likelihood's apart."""
 _HUB_ERRORS: tuple[type[Exception], ...] = (OSError, HfHubHTTPError.__bases__[0])  # whatever the HTTP library raises

@@ -108,6 +108,8 @@ def test_command_writes_what_the_rollouts_say(folder: Path, tmp_path: Path) -> N
         assert f"{found['mean']:.2f}" in done.stdout
     protocol = written["protocol"]
     assert (protocol["context"], protocol["horizon"], protocol["samples"], protocol["seed"]) == (2, HORIZON, SAMPLES, 0)
+    assert protocol["data"]["verified"] == ["lengths.npy", "starts.npy"]
+    assert protocol["data"]["not_verified"] == ["frames.npy"]
     assert list(protocol["metrics"]) == ["psnr", "ssim"] and "lpips_weights PATH" in protocol["lpips"]["missing"]
     assert done.stdout.count("LPIPS is left out") == 1
     with Image.open(tmp_path / "curves.png") as picture:
@@ -397,6 +399,23 @@ def test_a_models_own_configuration_runs_nothing(folder, tmp_path, monkeypatch, 
     assert run(monkeypatch, *line) == 2
     assert "lies outside of this folder" in capsys.readouterr().err
     assert run(monkeypatch, *line, "--data.path", folder / "data") == 0
+
+
+def test_damaged_frames_are_found_where_that_is_asked_for(folder, tmp_path, monkeypatch, capsys) -> None:
+    shutil.copytree(folder / "data", tmp_path / "data")
+    with (tmp_path / "data" / "test" / "frames.npy").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([byte[0] ^ 1]))
+    line = ["--checkpoint", folder / "model", "--data.path", tmp_path / "data", "--out", tmp_path / "out"]
+    line += ["--metrics", "psnr", "--eval.clips", "1"]
+    assert run(monkeypatch, *line, "--verify", "true") == 2
+    assert "frames.npy" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert run(monkeypatch, *line) == 0
+    assert run(monkeypatch, *line, "--data.path", folder / "data", "--verify") == 0
+    data = json.loads((tmp_path / "out" / "metrics.json").read_text())["protocol"]["data"]
+    assert data["verified"] == ["frames.npy", "lengths.npy", "starts.npy"] and data["not_verified"] == []
 
 
 def test_results_go_beside_the_model(folder: Path) -> None:

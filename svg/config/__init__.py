@@ -65,9 +65,12 @@ class ModelConfig:
     """LSTM layers of the posterior."""
     prior_layers: Annotated[int, Range(1, 16)] = 1
     """LSTM layers of the learned prior."""
-    prior: Literal["learned", "learned_mean", "fixed", "none"] = "learned"
-    """learned: SVG-LP; learned_mean: a learned mean, variance 1; fixed: N(0, I), SVG-FP and vae; none: the
-    deterministic baseline, without z. With a constant posterior, bilbo fits the variance of learned_mean and fixed."""
+    prior: Literal["learned", "mixture", "learned_mean", "fixed", "none"] = "learned"
+    """learned: SVG-LP; mixture: learned, of prior_components Gaussians; learned_mean: a learned mean, variance 1;
+    fixed: N(0, I), SVG-FP and vae; none: the deterministic baseline, without z. With a constant posterior, bilbo fits
+    the variance of learned_mean and fixed."""
+    prior_components: Annotated[int, Range(1, 256)] = 8
+    """Gaussians of the mixture prior."""
     posterior: Literal["diagonal", "isotropic", "constant", "deterministic"] = "diagonal"
     """diagonal: a variance for each latent and frame; constant: posterior_variance; for vae also isotropic: one learned
     variance for all; deterministic: no variance, the autoencoders."""

@@ -86,7 +86,7 @@ def clip_bounds(model: SVG, frames: Tensor, clips: Tensor, bounds: Bounds) -> li
         out = model(frames, noise.normal(model.latent_size) if model.latent_size else None)
         distribution = model.likelihood.distribution(out.params)
         nll = -distribution.log_prob(out.target)
-        kl = torch.zeros_like(nll) if out.posterior is None or out.prior is None else out.posterior.kl(out.prior)
+        kl = torch.zeros_like(nll) if out.posterior is None or out.prior is None else out.posterior.kl(out.prior, out.z)
         u = uniforms(bounds.seed, clips, steps, frames.shape[2:], TRANSFORM)
         pit = histogram(integral_transform(distribution, out.target, u))
         sigma, error = distribution.stddev, distribution.mean.clamp(0, 1) - to_float(out.target)

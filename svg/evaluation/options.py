@@ -26,6 +26,8 @@ class MetricsOptions:
     refit: Annotated[int, Range(0, 10**7)] = 128
     """Training windows over which a sigma that training fitted to its batches is refitted; 0 takes its running
     average."""
+    verify: bool = False
+    """Compare every byte of the test clips with their checksums first; metrics.json says what was compared."""
     data: DataConfig = field(default_factory=DataConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -149,6 +149,8 @@ class Protocol:
     """The folder of the weights."""
     data: Mapping[str, Any]
     """The clip store's manifest."""
+    verified: Collection[str] = ()
+    """The store's files whose bytes were compared with their checksums; of the others these are only stated."""
 
     @cached_property
     def weights(self) -> str:
@@ -212,7 +214,11 @@ class Protocol:
             "metrics": {name: _DEFINITIONS[name] for name in measures.scores},
             "lpips": measures.lpips,
             "data": {name: self.data[name] for name in ("source", "split", "frame_shape")}
-            | {"sha256": self.data["files"]["frames.npy"]["sha256"]},
+            | {
+                "sha256": self.data["files"]["frames.npy"]["sha256"],
+                "verified": sorted(self.verified),
+                "not_verified": sorted(self.data["files"].keys() - set(self.verified)),
+            },
             "checkpoint": {"name": self.source.name, "sha256": self.weights},
             "version": version("svg-lp"),
         }

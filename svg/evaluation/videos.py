@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,10 @@ class Clips(typing.Protocol):
     def fps(self) -> float: ...
     @property
     def manifest(self) -> Any: ...
+    @property
+    def verified(self) -> Collection[str]: ...
     def frames(self, clip: int, start: int = 0, length: int | None = None) -> Any: ...
+    def verify(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,9 @@ class Evaluation:
 
     def protocol(self, measures: Measures, scale: Scale) -> Protocol:
         """What the numbers of these measures depend on."""
-        return Protocol(self.futures, measures, scale, self.config, self.source, self.store.manifest)
+        return Protocol(
+            self.futures, measures, scale, self.config, self.source, self.store.manifest, self.store.verified
+        )
 
     def scores(self, protocol: Protocol) -> list[Record]:
         """The records of all clips' futures: see `svg.evaluation.scores.score_clips`."""

@@ -29,12 +29,21 @@ class Gaussian:
     mean: Tensor
     logvar: Tensor
 
-    def sample(self, noise: Tensor) -> Tensor:
-        """Reparameterised draws, (B, T, Z), from standard-normal `noise` of that shape."""
+    def sample(self, noise: Tensor, u: Tensor | None = None) -> Tensor:
+        """Reparameterised draws, (B, T, Z), from standard-normal `noise` of that shape; `u` is a mixture's."""
         return self.mean + torch.exp(0.5 * self.logvar) * noise
 
-    def kl(self, other: Gaussian) -> Tensor:
-        """KL(self || other) in nats, summed over latents: (B, T)."""
+    def kl(self, other: Prior, z: Tensor | None = None) -> Tensor:
+        """KL(self || other) in nats, summed over latents: (B, T).
+
+        In closed form for another Gaussian; for a mixture, which has none, log self(z) - log other(z) at a draw z
+        (B, T, Z) of self, whose mean over draws it is.
+        """
+        if isinstance(other, Mixture):
+            if other.logits.shape[-1] > 1:
+                assert z is not None, "the KL term of a mixture is taken at a draw"
+                return self.log_prob(z) - other.log_prob(z)
+            other = Gaussian(other.mean[..., 0, :], other.logvar[..., 0, :])
         delta = (self.mean - other.mean) ** 2 * torch.exp(-other.logvar)
         ratio = self.logvar - other.logvar
         return 0.5 * (torch.expm1(ratio) - ratio + delta).sum(-1)
@@ -51,6 +60,42 @@ class Gaussian:
 
 
 @dataclass
+class Mixture:
+    """Mixtures of K diagonal Gaussians over latents, float32.
+
+    p(z) = sum_k softmax(logits)_k N(z; mean_k, exp(logvar_k)). Where actions are held and then switch, what comes next
+    is one of a few things, and one Gaussian a step would spread over all of them.
+    """
+
+    logits: Tensor
+    """(B, T, K)."""
+    mean: Tensor
+    """(B, T, K, Z)."""
+    logvar: Tensor
+    """(B, T, K, Z)."""
+
+    def sample(self, noise: Tensor, u: Tensor) -> Tensor:
+        """Draws (B, T, Z).
+
+        Args:
+            noise: standard normals (B, T, Z).
+            u: uniforms (B, T), by which the component is chosen.
+        """
+        ends = self.logits.softmax(-1).cumsum(-1)[..., :-1]
+        chosen = (u[..., None] > ends).sum(-1)[..., None, None].expand(*noise.shape[:-1], 1, noise.shape[-1])
+        mean, logvar = (part.gather(-2, chosen).squeeze(-2) for part in (self.mean, self.logvar))
+        return mean + torch.exp(0.5 * logvar) * noise
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """The log density of z (..., T, Z): (..., T)."""
+        each = Gaussian(self.mean, self.logvar).log_prob(z[..., None, :])
+        return (each + self.logits.log_softmax(-1)).logsumexp(-1)
+
+
+Prior = Gaussian | Mixture
+
+
+@dataclass
 class Inferred:
     """What a model makes of frames before it draws latents."""
 
@@ -58,7 +103,7 @@ class Inferred:
     """The frames to be explained (B, T, C, H, W)."""
     posterior: Gaussian | None
     """q, (B, T, Z); None in a model without latents."""
-    prior: Gaussian | None
+    prior: Prior | None
     """p, (B, T, Z)."""
     context: Any = None
     """What `generate` needs besides z."""
@@ -76,7 +121,7 @@ class Outputs:
     """Posterior draws (B, T, Z)."""
     posterior: Gaussian | None = None
     """q, (B, T, Z); None in a model without latents."""
-    prior: Gaussian | None = None
+    prior: Prior | None = None
     """p, (B, T, Z)."""
 
 

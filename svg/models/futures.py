@@ -18,11 +18,11 @@ from torch import Tensor
 
 from svg.likelihoods.base import FrameDistribution
 from svg.models.backbones import Decoder, Encoder
-from svg.models.base import Gaussian, Model
+from svg.models.base import Model, Prior
 from svg.models.recurrent import GaussianLSTM, PredictorLSTM, State
 from svg.noise import Noise
 
-LATENT, PIXEL = 0, 1  # noise streams
+LATENT, PIXEL, COMPONENT = 0, 1, 2  # noise streams
 
 Latents = Callable[[Noise], Tensor]
 """Draws of z, (N, T, Z), as a function of the noise of futures and frames (N, T): `draw` of a sampler in
@@ -56,7 +56,7 @@ class VideoModel(Model):
         """Features (B, T, G) to the likelihood's parameters (B, T, P, H, W)."""
 
     @abstractmethod
-    def prior_of(self, h: Tensor, state: State | None = None) -> tuple[Gaussian, State | None]:
+    def prior_of(self, h: Tensor, state: State | None = None) -> tuple[Prior, State | None]:
         """p(z_t | x_<t) for the features h (B, T, G) of the frames before, and the prior net's state after them."""
 
 
@@ -115,6 +115,7 @@ class RolloutState:
             # Row t of the noise belongs to frame t + 1, whether it is a context frame or a predicted one.
             self.latent_noise = noise.child(LATENT)
             self.eps = self.latent_noise.normal(model.latent_size)  # N T-1 Z
+            self.u = noise.child(COMPONENT).uniform()  # N T-1
             self.posterior_z = self.eps[:, :0]
             if context.posterior is not None:
                 mean, stddev = (_per_sample(x, samples) for x in context.posterior)
@@ -133,7 +134,7 @@ class RolloutState:
         if self.latents:
             return self.latents(self.latent_noise[:, t - 1 : t]).to(self.eps)
         prior, self.prior_state = self.model.prior_of(self.h[:, None], self.prior_state)
-        return prior.sample(self.eps[:, t - 1 : t])
+        return prior.sample(self.eps[:, t - 1 : t], self.u[:, t - 1 : t])
 
     def step(self, t: int) -> FrameDistribution:
         """The predicted distribution of frame t (counted from 0), with a time axis of 1."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from svg.models.backbones import init_weights
-from svg.models.base import Gaussian
+from svg.models.base import Gaussian, Mixture
 
 State = tuple[Tensor, Tensor]  # hidden and cell, each (layers, B, R)
 
@@ -53,6 +53,28 @@ class GaussianLSTM(Recurrent):
             if self.variance is None:
                 return Gaussian(mean, self.logvar(y)), state
             return Gaussian(mean, torch.full_like(mean, math.log(self.variance))), state
+
+
+class MixtureLSTM(Recurrent):
+    """Learned prior of several components: (B, T, in) to mixtures of Gaussians over (B, T, Z).
+
+    Args:
+        components: K.
+    """
+
+    def __init__(self, in_features: int, z_dim: int, size: int, layers: int, components: int) -> None:
+        super().__init__(in_features, size, layers)
+        self.z_dim, self.components = z_dim, components
+        self.output = nn.Linear(size, components * (1 + 2 * z_dim))
+        self.apply(init_weights)
+        nn.init.normal_(self.output.weight, std=0.05)  # components that begin alike stay alike for long
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Mixture, State]:
+        with torch.autocast(x.device.type, enabled=False):
+            y, state = self.run(x, state)
+            sizes = (1, self.z_dim, self.z_dim)
+            logits, mean, logvar = self.output(y).unflatten(-1, (self.components, -1)).split(sizes, -1)
+            return Mixture(logits.squeeze(-1), mean, logvar), state
 
 
 class PredictorLSTM(Recurrent):

@@ -2,7 +2,7 @@
 
     h_t, skips_t = encoder(x_t)
     q(z_t | x_1:t)   = posterior LSTM over h_2..h_t          (sees the target frame)
-    p(z_t | x_1:t-1) = learned-prior LSTM over h_1..h_t-1
+    p(z_t | x_1:t-1) = learned-prior LSTM over h_1..h_t-1   (one Gaussian, or a mixture)
     g_t              = predictor LSTM over [h_t-1, z_t]
     p(x_t | x_1:t-1, z_1:t) = likelihood(decoder(g_t, skips of a context frame))
 
@@ -20,8 +20,8 @@ from svg.config import ModelConfig
 from svg.likelihoods.base import Likelihood
 from svg.likelihoods.fitted import RunningMean
 from svg.models import backbones
-from svg.models.base import Gaussian, Inferred, Outputs, to_float
-from svg.models.recurrent import GaussianLSTM, PredictorLSTM, State
+from svg.models.base import Gaussian, Inferred, Outputs, Prior, to_float
+from svg.models.recurrent import GaussianLSTM, MixtureLSTM, PredictorLSTM, State
 from svg.models.rollout import Rollouts
 
 
@@ -51,7 +51,10 @@ class SVG(Rollouts):
         if c.prior != "none":
             constant = c.posterior_variance if c.posterior == "constant" else None
             self.posterior = GaussianLSTM(c.g_dim, c.z_dim, c.rnn_size, c.posterior_layers, constant)
-        if self.learns_prior:
+        self.prior: GaussianLSTM | MixtureLSTM
+        if c.prior == "mixture":
+            self.prior = MixtureLSTM(c.g_dim, c.z_dim, c.rnn_size, c.prior_layers, c.prior_components)
+        elif self.learns_prior:
             constant = 1.0 if c.prior == "learned_mean" else None
             self.prior = GaussianLSTM(c.g_dim, c.z_dim, c.rnn_size, c.prior_layers, constant)
         if c.floats_prior:
@@ -65,7 +68,7 @@ class SVG(Rollouts):
     @property
     def learns_prior(self) -> bool:
         """Whether a net makes the prior's mean."""
-        return self.config.prior in ("learned", "learned_mean")
+        return self.config.prior in ("learned", "learned_mean", "mixture")
 
     def encode(self, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Frames (B, T, C, H, W), uint8 or float in [0, 1], to features (B, T, G) and skips, each (B*T, c, h, w)."""
@@ -99,16 +102,18 @@ class SVG(Rollouts):
         """Features (B, T, G) to the likelihood's parameters (B, T, P, H, W)."""
         return self.decoder(g.flatten(0, 1), skip_halves, repeats).unflatten(0, g.shape[:2])
 
-    def prior_of(self, h: Tensor, state: State | None = None) -> tuple[Gaussian, State | None]:
+    def prior_of(self, h: Tensor, state: State | None = None) -> tuple[Prior, State | None]:
         """p(z_t | x_<t) for the features h (B, T, G) of the frames before, and the prior net's state after them.
 
         Where the prior floats, its variance is the running S^2 (1 until an objective fits it).
         """
+        prior: Prior = Gaussian.standard(h.new_zeros(*h.shape[:2], self.latent_size))
         if self.learns_prior:
             prior, state = self.prior(h, state)
-        else:
-            prior = Gaussian.standard(h.new_zeros(*h.shape[:2], self.latent_size))
-        return (self.floating(prior) if self.config.floats_prior else prior), state
+        if self.config.floats_prior:
+            assert isinstance(prior, Gaussian)
+            prior = self.floating(prior)
+        return prior, state
 
     def floating(self, prior: Gaussian) -> Gaussian:
         """A prior of the same mean with the running variance S^2."""

@@ -113,7 +113,7 @@ def why_undefined(model: ModelConfig, objective: str, likelihood: str) -> str | 
         return f"objective.name {objective} is undefined for this model: {reason}"
     if "variance" in head.needs and (model.posterior != "constant" or model.prior == "none"):
         reason = "it measures the latents against a constant posterior variance: set model.posterior constant"
-    elif "variance" in head.needs and model.prior == "learned":
+    elif "variance" in head.needs and model.prior in ("learned", "mixture"):
         reason = "it measures the prior by its S^2, which a learned log-variance is not: set model.prior learned_mean"
     return reason and f"likelihood.name {likelihood} is undefined for this model: {reason}"
 

@@ -32,7 +32,7 @@ class Bilbo(Elbo):
                 "the prior's S^2 has no closed form unless the posterior's variance is constant: "
                 "set model.posterior constant"
             )
-        if model.prior == "learned":
+        if model.prior in ("learned", "mixture"):
             return (
                 "a learned prior log-variance leaves no free S^2 to fit to the batch: "
                 "set model.prior learned_mean (or fixed), or objective.name elbo"
@@ -40,7 +40,7 @@ class Bilbo(Elbo):
         return None
 
     def kl(self, model: Model, out: Outputs) -> Tensor:
-        assert out.posterior is not None and out.prior is not None
+        assert out.posterior is not None and isinstance(out.prior, Gaussian)
         squares = (out.posterior.mean - out.prior.mean).square() + model.config.posterior_variance
         prior = out.prior
         if model.training:

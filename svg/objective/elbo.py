@@ -14,9 +14,10 @@ from svg.objective.rule import Rule, Terms, nll
 
 
 class Elbo(Rule):
-    """E_q[-log p(x | z)] + beta KL(q || p) per frame, the KL term in closed form.
+    """E_q[-log p(x | z)] + beta KL(q || p) per frame.
 
-    In SVG-LP both LSTMs read encodings of true frames, so every KL term is that of two Gaussians. Sums over pixels,
+    In SVG-LP both LSTMs read encodings of true frames, so every KL term is that of two Gaussians; a mixture prior's is
+    estimated, without bias, by the posterior's own draw, so that the bound stays one. Sums over pixels,
     channels and latents, never means: the published SVG objective, mean squared error + beta KL, is `fixed_gaussian`
     with sigma^2 = beta d/2, divided by its beta.
     """
@@ -34,7 +35,7 @@ class Elbo(Rule):
     def kl(self, model: Model, out: Outputs) -> Tensor:
         """KL(q || p), (B, T)."""
         assert out.posterior is not None and out.prior is not None
-        return out.posterior.kl(out.prior)
+        return out.posterior.kl(out.prior, out.z)
 
     def weights(self, step: int | None) -> Mapping[str, float]:
         return {"nll": 1.0, "kl": self.beta(step)}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from svg.config import ModelConfig, ObjectiveConfig
 from svg.likelihoods.base import Latents
-from svg.models.base import Model, Outputs
+from svg.models.base import Gaussian, Model, Outputs
 from svg.noise import Noise
 
 DEQUANTISATION = 1  # noise stream
@@ -75,7 +75,7 @@ def nll(model: Model, out: Outputs, noise: Noise, step: int | None) -> Tensor:
 
 def latents(model: Model, out: Outputs) -> Latents:
     """What a likelihood may be told of the latents: see svg.likelihoods.Latents."""
-    if model.config.posterior != "constant" or out.posterior is None or out.prior is None:
+    if model.config.posterior != "constant" or out.posterior is None or not isinstance(out.prior, Gaussian):
         return {}
     variance = torch.full_like(out.posterior.mean[0, 0], model.config.posterior_variance)
     return {"offset": out.posterior.mean - out.prior.mean, "variance": variance}

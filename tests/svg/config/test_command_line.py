@@ -78,7 +78,10 @@ def test_values_are_read_as_the_type_of_their_option(argv, value):
         (["--likelihood.options.floor"], "--likelihood.options.floor: expected one argument"),
         (["--train.steps", "x"], "train.steps is 'x', but it must be a whole number"),
         (["--train.compile", "yes"], "train.compile is 'yes', but it must be true or false"),
-        (["--model.prior", "non"], "model.prior is 'non', but it must be learned or learned_mean or fixed or none"),
+        (
+            ["--model.prior", "non"],
+            "model.prior is 'non', but it must be learned or mixture or learned_mean or fixed or none",
+        ),
         (["--likelihood.options", "{a: "], "--likelihood.options is '{a: ', which is not a YAML value"),
         (["--config", "none.yaml"], "--config none.yaml: no such file or directory"),
     ],

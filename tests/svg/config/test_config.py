@@ -54,7 +54,10 @@ def test_json_rebuilds_the_nested_configuration_exactly(options, train):
         ({"train": {"adam_betas": [0.9]}}, "train.adam_betas is [0.9], but it must have 2 entries"),
         ({"train": {"adam_betas": [0.9, 1.0]}}, "train.adam_betas is (0.9, 1.0), but it must be in [0, 1)"),
         ({"model": {"size": 63}}, "model.size is 63, but it must be 28 or 32 or 64 or 128"),
-        ({"model": {"prior": False}}, "model.prior is False, but it must be learned or learned_mean or fixed or none"),
+        (
+            {"model": {"prior": False}},
+            "model.prior is False, but it must be learned or mixture or learned_mean or fixed or none",
+        ),
         ({"likelihood": {"options": [1]}}, "likelihood.options is [1], but it must be a group of options"),
         ({"data": {"frames": 2}}, "data.frames is 2, but it must be more than the 2 context frames of model.n_past"),
         (
