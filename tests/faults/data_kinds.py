@@ -205,6 +205,9 @@ KINDS = {
     "journal": Kind(
         make_interrupted, "out/.train.partial/journal.jsonl", convert("raw"), digests("out"), True, damages=TEXT
     ),
+    "interrupted frames": Kind(
+        make_interrupted, "out/.train.partial/frames.npy", convert("raw"), digests("out"), checked=True
+    ),
     "mnist images": Kind(
         make_mnist, "files/MNIST/raw/train-images-idx3-ubyte", write_mnist, digests("out"), False, names="MNIST/raw/"
     ),
