@@ -92,7 +92,7 @@ def train(
     start, processes = resumed.step if resumed else 0, accelerator.num_processes
     windows = {split: Windows(store, config.data.frames, c.seed) for split, store in stores.items()}
     order = batches(start, c.steps, c.batch_size, c.accumulate, accelerator.process_index, processes)
-    data = iter(loader(windows["train"], order, config.data.workers))
+    data = loader(windows["train"], order, config.data.workers)
     objective, optimizer = accelerator.prepare(learner.objective, learner.optimizer)
 
     units, display = Units(config), Display(start, c.steps, first)
@@ -100,7 +100,7 @@ def train(
     begin(config, accelerator, learner, display, resumed)
     log = runs.MetricsLog(out, start) if first else None
 
-    with program.Stop() as stop, checkpoint.Writer(out, c.keep) if first else nullcontext() as writer:
+    with data, program.Stop() as stop, checkpoint.Writer(out, c.keep) if first else nullcontext() as writer:
         for step in range(start, c.steps):
             # Gradients: of each micro-batch in turn, summed over the processes with the last one.
             set_learning_rate(optimizer, learning_rate(step, c))

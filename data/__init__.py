@@ -2,7 +2,7 @@
 
 import sys
 
-if sys.argv[0] == "-m":  # `python -m data.NAME` is looking for the program, and begins to load what it needs
+if sys.argv[:1] == ["-m"]:  # `python -m data.NAME` is looking for the program, and begins to load what it needs
     from data.program import quiet_while_loading
 
     quiet_while_loading()

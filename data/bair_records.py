@@ -98,7 +98,7 @@ def find(source: Path, skip_corrupt: bool = False) -> Source:
     Raises:
         ValueError: the source is missing, damaged, or is something else.
     """
-    if not source.exists():
+    if not (source.is_file() or source.is_dir()):
         raise ValueError(f"{source} does not exist: give --source the tar or its unpacked folder, or add --download")
     damage: list[str] = []
     if source.is_dir():

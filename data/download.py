@@ -14,6 +14,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from data.files import writing
+from data.staging import locked
 from data.store_files import file_digests
 
 _BLOCK = 1 << 20
@@ -39,6 +41,7 @@ def download(
         sha256: hexadecimal.
 
     Raises:
+        StoreError: another process downloads it.
         DownloadError: the disk is too small, the server refuses or can't be reached, or size or checksum are wrong.
     """
     path = Path(path)
@@ -46,8 +49,12 @@ def download(
         if not path.is_file() or path.stat().st_size != size:
             raise DownloadError(f"{path} is there already, but is not the file of {size:,} bytes: move it away")
         return
+    with locked(path):
+        _download(url, path, size, sha256, attempts, wait)
+
+
+def _download(url: str, path: Path, size: int, sha256: str, attempts: int, wait: float) -> None:
     partial = path.with_name(f"{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
     if _size(partial) > size:
         partial.unlink()
     missing, free = size - _size(partial), shutil.disk_usage(path.parent).free
@@ -96,7 +103,8 @@ def _fetch(url: str, partial: Path, size: int, bar: tqdm) -> None:
         with open(partial, "ab" if ranged else "wb") as file:
             bar.update(file.tell() - bar.n)
             while block := response.read(_BLOCK):
-                file.write(block)
+                with writing(partial):
+                    file.write(block)
                 bar.update(len(block))
 
 
@@ -105,7 +113,7 @@ def _offered(response: HTTPResponse, ranged: bool) -> int | None:
     text = (
         response.headers.get("Content-Range", "").rpartition("/")[2] if ranged else response.headers["Content-Length"]
     )
-    return int(text) if text and text.isdigit() else None
+    return int(text) if text and text.isdecimal() and len(text) < 20 else None
 
 
 def _size(path: Path) -> int:

@@ -188,6 +188,17 @@ def naming(path: Path, remedy: str = "") -> Iterator[None]:
         raise StoreError(f"{path} {reason}{f': {remedy}' if remedy else ''}") from None
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Gives the system's errors in the block, such as a full disk, the name of the file that is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+
+
 def _refuse(name: str, value: Any, wanted: str) -> NoReturn:
     shown = json.dumps(value)
     raise ValueError(f"has {name} = {shown[:60]}{'...' if len(shown) > 60 else ''}, which must be {wanted}")

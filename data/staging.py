@@ -14,7 +14,7 @@ from data.files import StoreError
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes from making a folder; the lock is its hidden sibling, and ends with the process.
+    """Keeps other processes from making a folder, or a file; the lock is a hidden sibling, and ends with the process.
 
     Raises:
         StoreError: another process is making it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from data.files import StoreError, check, naming, parse_json, read_json, sync
+from data.files import StoreError, check, naming, parse_json, read_json, sync, writing
 from data.ranges import RANGES, Range
 
 FORMAT = "svg-lp clips"
@@ -60,6 +61,8 @@ class Entry(TypedDict):
     """A checkpoint: a line of the journal."""
 
     lengths: list[_Count]
+    crc32: dict[str, int]
+    """Of the rows of each column so far."""
     state: Any
 
 
@@ -68,18 +71,32 @@ class Column:
 
     Args:
         rows: how many rows of a file that is there to keep; what follows them is cut off.
+        crc32: of those rows.
+
+    Attributes:
+        crc32: of all rows.
+
+    Raises:
+        StoreError: the rows to keep are not there any more, or others.
     """
 
-    def __init__(self, path: Path, dtype: type, row: tuple[int, ...], rows: int) -> None:
-        self.path, self.dtype, self.row, self.rows = path, np.dtype(dtype), row, rows
+    def __init__(self, path: Path, dtype: type, row: tuple[int, ...], rows: int = 0, crc32: int = 0) -> None:
+        self.path, self.dtype, self.row, self.rows, self.crc32 = path, np.dtype(dtype), row, rows, 0
         path.touch()
         self.file = open(path, "r+b")
-        self._write_header()
-        size = self.file.tell() + rows * self.dtype.itemsize * int(np.prod(row))
-        if path.stat().st_size < size:
-            raise StoreError(f"{path} is truncated: delete {path.parent} to start again")
-        self.file.truncate(size)
-        self.file.seek(size)
+        try:
+            self._write_header()
+            size = self.file.tell() + rows * self.dtype.itemsize * math.prod(row)
+            if path.stat().st_size < size:
+                raise StoreError(f"{path} is truncated: delete {path.parent} to start again")
+            self.file.truncate(size)
+            while block := self.file.read(1 << 22):
+                self.crc32 = zlib.crc32(block, self.crc32)
+            if self.crc32 != crc32:
+                raise StoreError(f"{path} is not as it was written: delete {path.parent} to start again")
+        except BaseException:
+            self.file.close()
+            raise
 
     def __enter__(self) -> Column:
         return self
@@ -89,12 +106,16 @@ class Column:
 
     def append(self, values: NDArray[Any]) -> None:
         """Adds rows (n, *row)."""
-        self.file.write(np.ascontiguousarray(values, self.dtype).data)
+        data = np.ascontiguousarray(values, self.dtype).data
+        with writing(self.path):
+            self.file.write(data)
+        self.crc32 = zlib.crc32(data, self.crc32)
         self.rows += len(values)
 
     def sync(self) -> None:
         """Makes the rows so far safe from a crash."""
-        sync(self.file)
+        with writing(self.path):
+            sync(self.file)
 
     def finish(self) -> None:
         """Writes the number of rows into the header, safely; until then a reader finds those of the beginning."""
@@ -104,8 +125,9 @@ class Column:
     def _write_header(self) -> None:
         self.file.seek(0)
         header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.rows, *self.row)}
-        np.lib.format.write_array_header_1_0(self.file, header)
-        self.file.flush()
+        with writing(self.path):
+            np.lib.format.write_array_header_1_0(self.file, header)
+            self.file.flush()
 
 
 class Journal:
@@ -157,8 +179,9 @@ class Journal:
     def write(self, entry: Mapping[str, Any]) -> None:
         """Adds a line, safe from a crash when this returns."""
         text = json.dumps(entry).encode()
-        self.file.write(b"%08x %s\n" % (zlib.crc32(text), text))
-        sync(self.file)
+        with writing(self.path):
+            self.file.write(b"%08x %s\n" % (zlib.crc32(text), text))
+            sync(self.file)
 
 
 def _parse_line(line: bytes, kind: type[T]) -> T:

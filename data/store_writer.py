@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from data.files import StoreError, check, sync
+from data.files import StoreError, check, sync, writing
 from data.staging import locked, recover_folder, replace_folder
 from data.store_files import (
     FORMAT,
@@ -110,9 +110,10 @@ class ClipWriter:
             self._refuse_existing()
             self.partial.mkdir(exist_ok=True)
             self._journal = stack.enter_context(Journal(self.partial, self._heading, self.resume))
+            crc32: dict[str, int] = {}
             for entry in self._journal.entries:
                 self._lengths += entry["lengths"]
-                self.state = entry["state"]
+                crc32, self.state = entry["crc32"], entry["state"]
             self._checkpointed = len(self._lengths)
             if not self._lengths:
                 for leftover in self.partial.glob("*.npy"):
@@ -121,7 +122,7 @@ class ClipWriter:
             columns |= {name: (np.float32, (width,)) for name, width in self.arrays.items()}
             rows = sum(self._lengths)
             self._columns = {
-                name: stack.enter_context(Column(self.partial / f"{name}.npy", dtype, row, rows))
+                name: stack.enter_context(Column(self.partial / f"{name}.npy", dtype, row, rows, crc32.get(name, 0)))
                 for name, (dtype, row) in columns.items()
             }
             self._open = stack.pop_all()
@@ -158,7 +159,8 @@ class ClipWriter:
         """Makes what was appended so far safe from a crash; `state`, any JSON value, is there when it is resumed."""
         for column in self._columns.values():
             column.sync()
-        self._journal.write({"lengths": self._lengths[self._checkpointed :], "state": state})
+        crc32 = {name: column.crc32 for name, column in self._columns.items()}
+        self._journal.write({"lengths": self._lengths[self._checkpointed :], "crc32": crc32, "state": state})
         self._checkpointed = len(self._lengths)
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
@@ -174,7 +176,7 @@ class ClipWriter:
             raise StoreError(f"no clip was written for {self.folder}")
         lengths = np.array(self._lengths, np.int64)
         for name, values in {"starts": np.cumsum(lengths) - lengths, "lengths": lengths}.items():
-            with Column(self.partial / f"{name}.npy", np.int64, (), 0) as column:
+            with Column(self.partial / f"{name}.npy", np.int64, ()) as column:
                 column.append(values)
                 column.finish()
         for column in self._columns.values():
@@ -187,7 +189,7 @@ class ClipWriter:
             "details": self.details,
             "files": {name: {"bytes": sizes[name], "sha256": digests[name]} for name in sizes},
         }
-        with open(self.partial / MANIFEST, "wb") as file:
+        with writing(self.partial / MANIFEST), open(self.partial / MANIFEST, "wb") as file:
             file.write(json.dumps(manifest, indent=2).encode())
             sync(file)
         ClipStore(self.partial)  # whole, or it raises

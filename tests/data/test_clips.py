@@ -473,3 +473,30 @@ def test_a_kill_between_the_two_renames_of_an_overwriting_loses_nothing(tmp_path
 def test_rates_that_are_none(tmp_path: Path, fps: Any) -> None:
     with pytest.raises(ValueError, match=r"train has fps|could not convert"):
         ClipWriter(tmp_path / "train", **(SETTINGS | {"fps": fps}))
+
+
+@pytest.mark.parametrize("name", ["frames.npy", "actions.npy"])
+def test_what_changed_while_a_writer_was_interrupted_is_noticed(tmp_path: Path, name: str) -> None:
+    settings: dict[str, Any] = SETTINGS | {"arrays": {"actions": 4}, "resume": True}
+    with pytest.raises(KeyboardInterrupt), ClipWriter(tmp_path / "train", **settings) as writer:
+        writer.append(**clip(0))
+        writer.checkpoint()
+        writer.append(**clip(1))
+        raise KeyboardInterrupt
+    write_at(name, b"\0\1\2", 130)(writer.partial)
+    with pytest.raises(StoreError, match=rf"{name} is not as it was written: delete .*\.partial to start again"):
+        ClipWriter(tmp_path / "train", **settings).__enter__()
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    """The system's error has no name of a file when a write fails."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.raises(OSError) as caught, ClipWriter(tmp_path / "train", **SETTINGS) as writer:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        try:
+            writer.append(np.zeros((100, 4, 5, 3), np.uint8))
+            writer.checkpoint()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename.endswith("frames.npy")

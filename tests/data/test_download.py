@@ -15,6 +15,8 @@ import pytest
 
 from data import download as module
 from data.download import DownloadError, download
+from data.files import StoreError
+from data.staging import locked
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -159,3 +161,11 @@ def test_a_small_disk(server: Server, path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(DownloadError, match=r"needs 0\.0 GiB more, but 0\.0 GiB are free"):
         download(server.url, path, len(CONTENT), SHA256)
     assert server.requested == []
+
+
+def test_two_downloads_of_one_file(server: Server, path: Path) -> None:
+    """The second is refused; else both would append to the same partial file."""
+    with locked(path), pytest.raises(StoreError, match="set.tar is being written by another process"):
+        download(server.url, path, len(CONTENT), SHA256)
+    download(server.url, path, len(CONTENT), SHA256)
+    assert [found.name for found in path.parent.iterdir()] == ["set.tar"]
