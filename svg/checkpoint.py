@@ -8,37 +8,50 @@
         manifest.json         size and SHA-256 of each of the above
 
 A checkpoint is written under a temporary name, flushed to disk, and renamed: by `save` at once, by a `Writer` while
-training goes on.
+training goes on. Of what lies in `checkpoints/`, only folders named `step_` and eight digits are the run's: they are
+gone on from and, once there are newer ones, removed. All else there is the user's and left alone. A checkpoint that is
+damaged is moved aside, never removed, and one that can't be read stops whoever wants it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from svg.runtime.files import flush
 
 FORMAT = 1
 CONFIG, MODEL = "config.json", "model.safetensors"
 TRAINING, TENSORS = "training.json", "training.safetensors"
 MANIFEST = "manifest.json"
+_FOLDER = re.compile(r"step_\d{8}")
+_LEFTOVER = re.compile(r"\.step_\d{8}\.(\d+|old)")
+"""What a killed process was writing (with its number) or removing."""
 
 log = logging.getLogger("svg")
 
 
 class CheckpointError(ValueError):
     """A model or checkpoint that is missing, damaged or does not fit; the text is the line that a user reads."""
+
+
+class UnreadableError(CheckpointError):
+    """A file that the system does not let be read (its permissions, a failing disk), which may well be whole."""
 
 
 @dataclass
@@ -105,8 +118,8 @@ def save(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
 
     Args:
         run: the run's folder.
-        keep: how many checkpoints stay, this one included. Those of later steps, from which the run did not go on
-            (they are damaged), are removed.
+        keep: how many checkpoints stay, this one included. Those of this and of later steps, from which the run did
+            not go on (they are damaged), are moved aside.
 
     Returns:
         The checkpoint's folder.
@@ -119,10 +132,13 @@ def save(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         _write(temporary, checkpoint)
-        if folder.exists():
-            _remove(folder)
+        for other in _folders(run):
+            if other.name >= folder.name:
+                _move_aside(other)
+        if os.path.lexists(folder):  # a file of that name
+            _move_aside(folder)
         temporary.rename(folder)
-        _flush(folder.parent)
+        flush(folder.parent)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -130,9 +146,7 @@ def save(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
             f"{folder} could not be written ({reason}): once that is mended, the same command goes on from the "
             "checkpoint before it"
         ) from None
-    saved = _folders(run)
-    position = saved.index(folder)
-    for old in saved[:position] + saved[position + keep :]:
+    for old in _folders(run)[keep:]:
         _remove(old)
     return folder
 
@@ -190,18 +204,23 @@ def latest(run: Path) -> Path | None:
 
     Raises:
         CheckpointError: there are checkpoints, but all of them are damaged.
+        UnreadableError: one that is newer than those known to be whole can't be read.
     """
     damaged = None
     for folder in _folders(run):
         try:
             verify(folder)
+        except UnreadableError as error:
+            raise UnreadableError(f"{error}: mend that, or move {folder} away to do without it") from None
         except CheckpointError as error:
             log.warning("warning: %s: trying the checkpoint before it", error)
             damaged = error
         else:
             return folder
     if damaged:
-        raise CheckpointError(f"{run} has no checkpoint that is whole ({damaged}): delete {run} to start again")
+        raise CheckpointError(
+            f"{run} has no checkpoint that is whole ({damaged}): move {run / 'checkpoints'} away to start again"
+        )
     return None
 
 
@@ -213,63 +232,73 @@ def read(folder: Path) -> Checkpoint:
     )
 
 
-def verify(folder: Path) -> None:
-    """Compares each file with the manifest. Raises CheckpointError, naming the first that differs."""
-    files = _read_json(folder / MANIFEST).get("files", {})
-    for name in (CONFIG, MODEL, TENSORS, TRAINING):
-        path, wanted = folder / name, files.get(name, {})
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing")
-        if path.stat().st_size != wanted.get("bytes"):
-            raise CheckpointError(f"{path} is damaged ({path.stat().st_size} bytes of {wanted.get('bytes')})")
-        if _digest(path) != wanted.get("sha256"):
-            raise CheckpointError(f"{path} is damaged (its checksum differs)")
+def verify(folder: Path, names: Iterable[str] = (CONFIG, MODEL, TENSORS, TRAINING)) -> None:
+    """Compares files with the manifest.
+
+    Raises:
+        CheckpointError: one of them is missing or differs, or the manifest is; the first is named.
+        UnreadableError: the system does not let it be read.
+    """
+    files = _read_json(folder / MANIFEST).get("files")
+    for name in names:
+        path, wanted = folder / name, files.get(name) if isinstance(files, dict) else None
+        if not isinstance(wanted, dict):
+            raise CheckpointError(f"{folder / MANIFEST} is damaged (it does not list {name})")
+        with _reading(path):
+            size = path.stat().st_size
+            if size != wanted.get("bytes"):
+                raise CheckpointError(f"{path} is damaged ({size} bytes of {wanted.get('bytes')})")
+            if _digest(path) != wanted.get("sha256"):
+                raise CheckpointError(f"{path} is damaged (its checksum differs)")
 
 
 def remove_leftovers(run: Path) -> None:
     """Removes what a killed process was writing or removing."""
-    for path in (run / "checkpoints").glob(".step_*"):
-        shutil.rmtree(path)
-
-
-def _remove(folder: Path) -> None:
-    """Removes a checkpoint; interrupted, it leaves no half of one."""
-    shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.old")))
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
-    """An optimiser's state as tensors named `optimizer.MOMENT/PARAMETER`; `names` are the parameters'."""
-    return {
-        f"optimizer.{key}/{names[parameter]}": torch.as_tensor(value)
-        for parameter, state in optimizer.state.items()
-        for key, value in state.items()
-    }
-
-
-def load_optimizer_tensors(
-    optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str], tensors: Mapping[str, Tensor]
-) -> None:
-    """Puts back what `optimizer_tensors` gave.
-
-    Moments get the memory order of their parameter, without which a vectorised update could round differently.
-    """
-    states: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        key, _, parameter = name.partition("/")
-        if key.startswith("optimizer."):
-            states.setdefault(parameter, {})[key.removeprefix("optimizer.")] = tensor
-    state: dict[int, dict[str, Tensor]] = {}
-    ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for position, parameter in enumerate(ordered):
-        for key, tensor in states.get(names[parameter], {}).items():
-            moment = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
-            state.setdefault(position, {})[key] = moment
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for path in _entries(run / "checkpoints"):
+        if _LEFTOVER.fullmatch(path.name):
+            _remove_tree(path)
 
 
 def _folders(run: Path) -> list[Path]:
     """A run's checkpoints, newest first."""
-    return sorted((run / "checkpoints").glob("step_*"), reverse=True)
+    found = [path for path in _entries(run / "checkpoints") if _FOLDER.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, reverse=True)
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing if it does not exist."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _move_aside(path: Path) -> None:
+    """Renames what has a checkpoint's name and is none, or a damaged one, to a name that no checkpoint has."""
+    names = (path.with_name(f"{path.name}.aside{number or ''}") for number in itertools.count())
+    aside = next(name for name in names if not os.path.lexists(name))
+    path.rename(aside)
+    log.warning("warning: %s was not gone on from and is kept as %s: delete it if you do not need it", path, aside)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a checkpoint; interrupted, it leaves no half of one. One that its owner made read-only stays."""
+    if os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        try:
+            _remove_tree(folder.rename(folder.with_name(f".{folder.name}.old")))
+        except OSError as error:
+            log.warning("warning: %s could not be removed (%s)", folder, error.strerror)
+
+
+def _remove_tree(path: Path) -> None:
+    """Removes a folder, or only the link to one."""
+    try:
+        if path.is_symlink():
+            path.unlink()
+        else:
+            shutil.rmtree(path)
+    except OSError as error:
+        log.warning("warning: %s could not be removed (%s)", path, error.strerror)
 
 
 def _write(folder: Path, checkpoint: Checkpoint) -> None:
@@ -279,50 +308,48 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     _write_json(folder / TRAINING, {"step": checkpoint.step, **checkpoint.state})
     files = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in sorted(folder.iterdir())}
     _write_json(folder / MANIFEST, {"format": FORMAT, "files": files})
-    _flush(folder)
+    flush(folder)
 
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    _flush(path)
+    flush(path)
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    _flush(path)
+    flush(path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turns what reading a file may raise into a CheckpointError that names it."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{path} is missing") from None
+    except OSError as error:
+        raise UnreadableError(f"{path} can't be read ({(error.strerror or str(error)).lower()})") from None
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged ({error})") from None
+    with _reading(path):
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CheckpointError(f"{path} is damaged ({error})") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} is damaged (it holds no object)")
     return value
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
-    except OSError as error:
-        raise CheckpointError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged ({error})") from None
+    with _reading(path), safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Waits until a file's bytes, or a folder's entries, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
