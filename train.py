@@ -142,7 +142,8 @@ def train(
             if done % c.save_every == 0 or done == c.steps or stopped:
                 with meter.paused():
                     meter.check()
-                    if writer:
+                    if writer and log:
+                        log.sync()
                         writer.save(learner.checkpoint(done, config, meter.seconds))
             if stopped:
                 break

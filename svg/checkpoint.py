@@ -199,6 +199,11 @@ class Writer:
             log.warning("warning: %s", failure)
 
 
+def any_of(run: Path) -> bool:
+    """Whether a run has checkpoints, whole or not."""
+    return bool(_folders(run))
+
+
 def latest(run: Path) -> Path | None:
     """The newest checkpoint of a run that is whole, or None where there is none yet; damaged newer ones are reported.
 
@@ -338,7 +343,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     with _reading(path):
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{path} is damaged ({error})") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} is damaged (it holds no object)")
