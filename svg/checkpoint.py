@@ -2,10 +2,13 @@
 
     checkpoints/step_00000500/
         config.json           the whole configuration, and the version of the format
-        model.safetensors     the weights to use (the moving average, where there is one); these two files are a model
+        model.safetensors     the weights to use (the moving average, where there is one)
         training.safetensors  what training goes on from: raw weights and optimiser moments, by parameter name
         training.json         step, seconds trained, gradient scaler
         manifest.json         size and SHA-256 of each of the above
+
+The first two files are a model; `save_pretrained` writes them with a manifest of their own. Wherever a manifest lies
+beside what is read, it is compared.
 
 A checkpoint is written under a temporary name, flushed to disk, and renamed: by `save` at once, by a `Writer` while
 training goes on. Of what lies in `checkpoints/`, only folders named `step_` and eight digits are the run's: they are
@@ -23,17 +26,17 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from svg.runtime.files import flush
+from svg.runtime.files import flush, replacing
+from svg.runtime.reading import ReadError, read_json, read_tensors
 
 FORMAT = 1
 CONFIG, MODEL = "config.json", "model.safetensors"
@@ -52,6 +55,24 @@ class CheckpointError(ValueError):
 
 class UnreadableError(CheckpointError):
     """A file that the system does not let be read (its permissions, a failing disk), which may well be whole."""
+
+
+class _File(TypedDict):
+    bytes: int
+    sha256: str
+
+
+class _Manifest(TypedDict):
+    files: dict[str, _File]
+
+
+class _Step(TypedDict):
+    step: int
+
+
+class _Training(_Step, total=False):
+    seconds: float
+    scaler: dict[str, Any] | None
 
 
 @dataclass
@@ -85,10 +106,25 @@ class Checkpoint:
 
 
 def write_model(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """Writes config.json and model.safetensors, the two files of a model, into a folder (made as needed)."""
+    """Writes config.json, model.safetensors and their manifest.json into a folder (made as needed).
+
+    Raises:
+        CheckpointError: the folder has another program's manifest.json.
+    """
+    if (folder / MANIFEST).exists():
+        try:
+            _manifest(folder)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}: it is not written over, name another folder") from None
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / CONFIG, {"format": FORMAT, **config})
-    _write_tensors(folder / MODEL, weights)
+    with (
+        replacing(folder / MANIFEST) as manifest,
+        replacing(folder / MODEL) as model,
+        replacing(folder / CONFIG) as own,
+    ):
+        _write_json(own, {"format": FORMAT, **config})
+        _write_tensors(model, weights)
+        _write_json(manifest, {"format": FORMAT, "files": {CONFIG: _entry(own), MODEL: _entry(model)}})
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -97,7 +133,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is missing, damaged or of a newer version.
     """
-    config = _read_json(folder / CONFIG)
+    config: dict[str, Any] = _read_json(_verified(folder, CONFIG))
     version = config.pop("format", None)
     if not isinstance(version, int):
         raise CheckpointError(f"{folder / CONFIG} is not a model of svg-lp: it states no format")
@@ -109,8 +145,16 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """A model's tensors by name, on the CPU. Raises CheckpointError where the file is missing or damaged."""
-    return _read_tensors(folder / MODEL)
+    """A model's tensors by name, on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or has a value that is not finite.
+    """
+    weights = _read_tensors(_verified(folder, MODEL))
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise CheckpointError(f"{folder / MODEL}: tensor {name} is not finite (its training diverged): use another model")
+    return weights
 
 
 def save(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
@@ -151,54 +195,6 @@ def save(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
     return folder
 
 
-class Writer:
-    """Saves the checkpoints of a run while it goes on: a thread writes them, one at a time.
-
-        with Writer(run, keep) as writer:
-            writer.save(checkpoint)
-
-    What goes wrong in the thread is raised by the next `check` or `save`, or when the block ends. However that comes
-    about, it waits for what is being written; if an exception ends it, an error of the last write is only logged.
-
-    Args:
-        run, keep: as `save`.
-    """
-
-    def __init__(self, run: Path, keep: int) -> None:
-        self.run, self.keep = run, keep
-        self._thread = ThreadPoolExecutor(1)
-        self._writing: Future[Path] | None = None
-
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Starts to write a snapshot of a checkpoint, after the one before it is written."""
-        self._wait()
-        self._writing = self._thread.submit(save, self.run, checkpoint.snapshot(), self.keep)
-
-    def check(self) -> None:
-        """Raises the error that has ended the last write, if one has; waits for nothing."""
-        if self._writing and self._writing.done():
-            self._wait()
-
-    def _wait(self) -> None:
-        try:
-            if self._writing:
-                self._writing.result()
-        finally:
-            self._writing = None
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._thread.shutdown()
-        try:
-            self._wait()
-        except (CheckpointError, OSError) as failure:
-            if error is None:
-                raise
-            log.warning("warning: %s", failure)
-
-
 def any_of(run: Path) -> bool:
     """Whether a run has checkpoints, whole or not."""
     return bool(_folders(run))
@@ -231,10 +227,9 @@ def latest(run: Path) -> Path | None:
 
 def read(folder: Path) -> Checkpoint:
     """A checkpoint, to resume from. Raises CheckpointError where a file is missing or damaged."""
-    state = _read_json(folder / TRAINING)
-    return Checkpoint(
-        state.pop("step"), read_config(folder), read_weights(folder), _read_tensors(folder / TENSORS), state
-    )
+    state: dict[str, Any] = _read_json(_verified(folder, TRAINING), _Training)
+    training = _read_tensors(_verified(folder, TENSORS))
+    return Checkpoint(state.pop("step"), read_config(folder), read_weights(folder), training, state)
 
 
 def verify(folder: Path, names: Iterable[str] = (CONFIG, MODEL, TENSORS, TRAINING)) -> None:
@@ -244,17 +239,34 @@ def verify(folder: Path, names: Iterable[str] = (CONFIG, MODEL, TENSORS, TRAININ
         CheckpointError: one of them is missing or differs, or the manifest is; the first is named.
         UnreadableError: the system does not let it be read.
     """
-    files = _read_json(folder / MANIFEST).get("files")
+    files = _manifest(folder)
     for name in names:
-        path, wanted = folder / name, files.get(name) if isinstance(files, dict) else None
-        if not isinstance(wanted, dict):
+        if name not in files:
             raise CheckpointError(f"{folder / MANIFEST} is damaged (it does not list {name})")
+        path, wanted = folder / name, files[name]
         with _reading(path):
             size = path.stat().st_size
-            if size != wanted.get("bytes"):
-                raise CheckpointError(f"{path} is damaged ({size} bytes of {wanted.get('bytes')})")
-            if _digest(path) != wanted.get("sha256"):
+            if size != wanted["bytes"]:
+                raise CheckpointError(f"{path} is damaged ({size} bytes of {wanted['bytes']})")
+            if _digest(path) != wanted["sha256"]:
                 raise CheckpointError(f"{path} is damaged (its checksum differs)")
+
+
+def _verified(folder: Path, name: str) -> Path:
+    """The path of a file, after comparing it with the manifest that may lie beside it."""
+    if os.path.lexists(folder / MANIFEST):
+        try:
+            verify(folder, [name])
+        except UnreadableError:
+            raise
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}: take it from a copy (or, if you changed it, delete {MANIFEST})") from None
+    return folder / name
+
+
+def _manifest(folder: Path) -> dict[str, _File]:
+    """What a manifest says of files by name."""
+    return _read_json(folder / MANIFEST, _Manifest)["files"]
 
 
 def remove_leftovers(run: Path) -> None:
@@ -311,9 +323,14 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     write_model(folder, checkpoint.config, checkpoint.weights)
     _write_tensors(folder / TENSORS, checkpoint.training)
     _write_json(folder / TRAINING, {"step": checkpoint.step, **checkpoint.state})
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in sorted(folder.iterdir())}
+    files = _manifest(folder) | {name: _entry(folder / name) for name in (TENSORS, TRAINING)}
     _write_json(folder / MANIFEST, {"format": FORMAT, "files": files})
     flush(folder)
+
+
+def _entry(path: Path) -> _File:
+    """What a manifest says of a file."""
+    return {"bytes": path.stat().st_size, "sha256": _digest(path)}
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -331,28 +348,23 @@ def _reading(path: Path) -> Iterator[None]:
     """Turns what reading a file may raise into a CheckpointError that names it."""
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{path} is missing") from None
-    except OSError as error:
-        raise UnreadableError(f"{path} can't be read ({(error.strerror or str(error)).lower()})") from None
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged ({error})") from None
+    except (OSError, ReadError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__
+        if isinstance(cause, (FileNotFoundError, NotADirectoryError)):
+            raise CheckpointError(f"{path} is missing") from None
+        if isinstance(cause, OSError):
+            raise UnreadableError(f"{path} can't be read ({(cause.strerror or str(cause)).lower()})") from None
+        raise CheckpointError(str(error)) from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, kind: Any = dict) -> Any:
     with _reading(path):
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{path} is damaged ({error})") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} is damaged (it holds no object)")
-    return value
+        return read_json(path, kind)
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    with _reading(path), safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}
+    with _reading(path):
+        return read_tensors(path)
 
 
 def _digest(path: Path) -> str:

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from svg import checkpoint
-from svg.checkpoint import Checkpoint, CheckpointError, Writer
+from svg.checkpoint import Checkpoint, CheckpointError
+from svg.training.writer import Writer
 
 FILES = ("config.json", "model.safetensors", "training.json", "training.safetensors", "manifest.json")
 
@@ -289,8 +290,9 @@ def test_an_error_of_the_thread_reaches_the_loop(tmp_path, monkeypatch, caplog):
 
 def test_json_that_is_not_an_object_is_damage(tmp_path):
     folder = checkpoint.save(tmp_path, some(1), keep=1)
+    (folder / "manifest.json").unlink()
     (folder / "config.json").write_text(json.dumps([1]))
-    with pytest.raises(CheckpointError, match=r"config.json is damaged \(it holds no object\)"):
+    with pytest.raises(CheckpointError, match=r"config.json is damaged \(it holds '\[1\]', which is no group\)"):
         checkpoint.read_config(folder)
 
 
