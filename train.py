@@ -48,6 +48,7 @@ from svg.training import preview, runs
 from svg.training.learner import Learner
 from svg.training.meter import Display, Meter, NotFinite, Row, Units, describe
 from svg.training.optim import Average, adam, learning_rate, set_learning_rate
+from svg.training.writer import Writer
 
 
 def main() -> int:
@@ -100,7 +101,7 @@ def train(
     begin(config, accelerator, learner, display, resumed)
     log = runs.MetricsLog(out, start) if first else None
 
-    with data, program.Stop() as stop, checkpoint.Writer(out, c.keep) if first else nullcontext() as writer:
+    with data, program.Stop() as stop, Writer(out, c.keep) if first else nullcontext() as writer:
         for step in range(start, c.steps):
             # Gradients: of each micro-batch in turn, summed over the processes with the last one.
             set_learning_rate(optimizer, learning_rate(step, c))
@@ -142,7 +143,8 @@ def train(
             if done % c.save_every == 0 or done == c.steps or stopped:
                 with meter.paused():
                     meter.check()
-                    if writer:
+                    if writer and log:
+                        log.sync()
                         writer.save(learner.checkpoint(done, config, meter.seconds))
             if stopped:
                 break

@@ -21,6 +21,7 @@ from svg.objective import Objective
 from svg.pretrained import build
 from svg.training.learner import Learner
 from svg.training.optim import adam
+from svg.training.writer import Writer
 
 
 def learner_of(config: Config) -> Learner:
@@ -53,7 +54,7 @@ def main() -> None:
         for round_ in range(options.rounds + 1):
             for name, save in zip(seconds, (in_the_loop, in_the_background), strict=True):
                 before = time.process_time()
-                with checkpoint.Writer(Path(folder), keep=1) as writer:
+                with Writer(Path(folder), keep=1) as writer:
                     spent = timed(save)
                 if round_:
                     seconds[name].append(spent)

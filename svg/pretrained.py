@@ -1,7 +1,7 @@
 """Models by name: of a run, a checkpoint, a folder of `save_pretrained`, or the Hugging Face Hub.
 
 model = svg.load("runs/robot_push")          # the newest checkpoint of a run, or any folder with a model, or a Hub id
-model.save_pretrained("my_model")            # config.json + model.safetensors
+model.save_pretrained("my_model")            # config.json + model.safetensors, and their checksums in manifest.json
 svg.push_to_hub("runs/robot_push", "me/robot-push")
 """
 
@@ -107,7 +107,8 @@ def load(name: str | Path, *, device: torch.device | str = "cpu", revision: str 
         device: where to put it.
 
     Raises:
-        CheckpointError: there is no such model, or it is damaged, incomplete or of a newer version.
+        CheckpointError: there is no such model, or it is damaged (it differs from the manifest that lies beside it, or
+            has weights that are not finite), incomplete or of a newer version.
         ValueError: its configuration has an unknown option or a wrong value.
     """
     folder = find(name, revision)
@@ -179,7 +180,12 @@ def push_to_hub(
         api = HfApi()
         try:
             url = api.create_repo(repo_id, private=private, exist_ok=True)
-            api.upload_folder(repo_id=url.repo_id, folder_path=folder, commit_message=commit_message)
+            api.upload_folder(
+                repo_id=url.repo_id,
+                folder_path=folder,
+                commit_message=commit_message,
+                ignore_patterns=checkpoint.MANIFEST,  # the Hub has checksums of its own, and edits files in place
+            )
         except HFValidationError as error:
             raise CheckpointError(f"{repo_id} is no Hub id: {error}") from None
         except _HUB_ERRORS as error:

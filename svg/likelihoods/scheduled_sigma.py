@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from svg.likelihoods.base import Latents, Likelihood
 from svg.likelihoods.normal import Normal
+from svg.runtime.files import whole_lines
 
 Schedule = str | Mapping[Any, float] | Sequence[Sequence[float]]
 
@@ -84,8 +84,8 @@ def _read(schedule: Schedule) -> list[tuple[int, float]]:
             path = Path(schedule) / "metrics.jsonl" if Path(schedule).is_dir() else Path(schedule)
             if not path.is_file():
                 return []
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            entries: Any = [(line["step"], line["sigma"]) for line in lines if line.get("sigma") is not None]
+            lines = [line for line in whole_lines(path) if line.get("sigma") is not None]
+            entries: Any = [(line["step"], line["sigma"]) for line in lines]
         else:
             entries = schedule.items() if isinstance(schedule, Mapping) else schedule
         pairs = sorted({int(step): float(sigma) for step, sigma in entries}.items())

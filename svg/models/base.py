@@ -160,7 +160,8 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes config.json and model.safetensors, from which `svg.load` rebuilds the model."""
+        """Writes config.json and model.safetensors, from which `svg.load` rebuilds the model, and manifest.json, by
+        which it notices damage to them."""
         head = self.likelihood
         config = {
             "model": dataclasses.asdict(self.config),

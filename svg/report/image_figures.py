@@ -5,7 +5,7 @@ N images of a row, H W pixels, C channels (1 or 3), Z latent.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from svg.media.write import write_png
 from svg.models.base import Gaussian, evaluating
 from svg.models.samplers import Sampler, slerp
 from svg.models.vae import VAE
-from svg.runtime.files import replacing
+from svg.runtime.files import replacing, whole_lines
 
 COLUMNS = 16
 _BACKGROUND, _TEXT = (22, 24, 29), (222, 226, 232)
@@ -147,14 +147,19 @@ def write_latents(path: str | Path, latents: Gaussian, prior: Gaussian) -> None:
 
 
 def write_training(path: str | Path, log: Path) -> None:
-    """Writes a PNG of what a run's metrics.jsonl has of sigma, the KL term and the bound, over training steps."""
-    lines: list[Mapping[str, Any]] = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    """Writes a PNG of what a run's metrics.jsonl has of sigma, the KL term and the bound, over training steps.
+
+    Lines that are not whole are passed over, and there is no picture where there is nothing to show.
+    """
+    lines = [row for row in whole_lines(log) if isinstance(row.get("step"), int)]
     titles = {"sigma": "sigma", "kl": "KL (nats)", "neg_elbo": "-ELBO (nats)"}
-    shown = [name for name in titles if any(row.get(name) is not None for row in lines)]
+    shown = [name for name in titles if any(_is_number(row.get(name)) for row in lines)]
+    if not shown:
+        return
     figure = Figure(figsize=(4.4 * len(shown), 3.4), layout="constrained", dpi=150)
     for axis, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for key, label, colour in ((name, "training", _GREY), (f"val_{name}", "validation", _RED)):
-            points = [(row["step"], row[key]) for row in lines if row.get(key) is not None]
+            points = [(row["step"], row[key]) for row in lines if _is_number(row.get(key))]
             if points:
                 axis.plot(*zip(*points, strict=True), label=label, color=colour, linewidth=1.6)
         _dress(axis, titles[name], "")
@@ -164,6 +169,10 @@ def write_training(path: str | Path, log: Path) -> None:
         if len(axis.lines) > 1:
             axis.legend(frameon=False, fontsize=9)
     _write(figure, path)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _dress(axis: Axes, title: str, label: str) -> None:

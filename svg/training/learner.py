@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from svg import checkpoint
-from svg.checkpoint import Checkpoint
+from svg.checkpoint import Checkpoint, CheckpointError
 from svg.config import Config
 from svg.models.base import Model
 from svg.objective import Objective
-from svg.training.optim import Average
+from svg.training.optim import Average, load_optimizer_tensors, optimizer_tensors
 
 
 @dataclass
@@ -36,7 +35,7 @@ class Learner:
         Args:
             seconds: of training so far.
         """
-        training = self.objective.state_dict() | checkpoint.optimizer_tensors(self.optimizer, self._names())
+        training = self.objective.state_dict() | optimizer_tensors(self.optimizer, self._names())
         state: dict[str, Any] = {"seconds": seconds, "scaler": self.scaler.state_dict() if self.scaler else None}
         return Checkpoint(step, config.to_dict(), self.model.state_dict(), training, state)
 
@@ -45,9 +44,9 @@ class Learner:
         own = self.objective.state_dict()
         missing = own.keys() - saved.training.keys()
         if missing:
-            raise checkpoint.CheckpointError(f"the checkpoint of step {saved.step} lacks tensor {min(missing)}")
+            raise CheckpointError(f"the checkpoint of step {saved.step} lacks tensor {min(missing)}")
         self.objective.load_state_dict({name: saved.training[name] for name in own})
-        checkpoint.load_optimizer_tensors(self.optimizer, self._names(), saved.training)
+        load_optimizer_tensors(self.optimizer, self._names(), saved.training)
         if self.average:
             self.average.model.load_state_dict(saved.weights)
         if self.scaler and saved.state["scaler"]:

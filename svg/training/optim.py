@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from svg.config import TrainConfig
 from svg.objective import Objective
@@ -47,6 +48,36 @@ def adam(objective: Objective, config: TrainConfig) -> torch.optim.Adam:
         eps=config.adam_eps,
         fused=fused or None,
     )
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
+    """An optimiser's state as tensors named `optimizer.MOMENT/PARAMETER`; `names` are the parameters'."""
+    return {
+        f"optimizer.{key}/{names[parameter]}": torch.as_tensor(value)
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+
+
+def load_optimizer_tensors(
+    optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str], tensors: Mapping[str, Tensor]
+) -> None:
+    """Puts back what `optimizer_tensors` gave.
+
+    Moments get the memory order of their parameter, without which a vectorised update could round differently.
+    """
+    states: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        key, _, parameter = name.partition("/")
+        if key.startswith("optimizer."):
+            states.setdefault(parameter, {})[key.removeprefix("optimizer.")] = tensor
+    state: dict[int, dict[str, Tensor]] = {}
+    ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for position, parameter in enumerate(ordered):
+        for key, tensor in states.get(names[parameter], {}).items():
+            moment = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
+            state.setdefault(position, {})[key] = moment
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 class Average(Generic[M]):

@@ -1,14 +1,17 @@
 """A run's folder: what a run goes on from, whether it may, and its log.
 
 runs/NAME/config.json     the configuration
-runs/NAME/metrics.jsonl   one line of JSON every so many steps
+runs/NAME/metrics.jsonl   one line of JSON every so many steps (metrics.N.jsonl: of earlier runs here)
 runs/NAME/checkpoints/    see svg/checkpoint.py
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator
+import logging
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,9 @@ from filelock import FileLock, Timeout
 from svg import checkpoint
 from svg.checkpoint import Checkpoint, CheckpointError
 from svg.config import Config, config_from_dict
-from svg.runtime.files import replacing
+from svg.runtime.files import flush, replacing, whole_lines
+
+log = logging.getLogger("svg")
 
 _FREE_GROUPS = {"eval"}
 _FREE = {"data.path", "data.clips", "data.workers", "train.out", "train.steps", "train.keep", "train.trackers"}
@@ -31,8 +36,9 @@ def locked(folder: Path) -> Iterator[None]:
     """Keeps other processes from training in a folder (made as needed); the system ends it with the process, if killed.
 
     Raises:
-        ValueError: another process trains there.
+        ValueError: another process trains there, or the folder holds what is no run and would be written over.
     """
+    _require_no_model(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
@@ -41,6 +47,22 @@ def locked(folder: Path) -> Iterator[None]:
         raise ValueError(f"{folder} is being trained by another process: wait, or set another train.out") from None
     with lock:
         yield
+
+
+def _require_no_model(folder: Path) -> None:
+    """Raises ValueError where config.json is that of a model, or of another program."""
+    config = folder / checkpoint.CONFIG
+    if checkpoint.any_of(folder) or not config.exists():
+        return
+    if (folder / checkpoint.MODEL).exists():
+        remedy = f"name another folder (--train.init_from {folder} starts from its weights)"
+        raise ValueError(f"train.out {folder} holds a model ({checkpoint.MODEL}), which is no run: {remedy}")
+    try:
+        is_run = "train" in checkpoint.read_config(folder)
+    except CheckpointError:
+        is_run = False
+    if not is_run:
+        raise ValueError(f"train.out {folder} has a {checkpoint.CONFIG} that is no run's: name another folder")
 
 
 def resume_point(folder: Path, config: Config) -> Checkpoint | None:
@@ -87,29 +109,56 @@ def write_config(folder: Path, config: Config) -> None:
 
 
 class MetricsLog:
-    """metrics.jsonl: a line of JSON for each row, in order of steps.
+    """metrics.jsonl: a line of JSON for each row, in order of steps; a number that is not finite is null.
 
     Args:
         folder: the run's.
-        step: where the run goes on; what was logged after it is cut off.
+        step: where the run goes on; what was logged after it is cut off. The log of a run that starts anew does not
+            take the place of an earlier one, which gets another name.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
         self.path = folder / "metrics.jsonl"
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        kept = [line for line in lines if _step_of(line) <= step] if step else []
+        exists = self.path.exists()
+        kept = [row for row in whole_lines(self.path) if _step_of(row) <= step] if step and exists else []
+        if not step and exists and self.path.stat().st_size:
+            names = (folder / f"metrics.{number}.jsonl" for number in itertools.count(1))
+            earlier = self.path.rename(next(name for name in names if not name.exists()))
+            log.warning("warning: an earlier log, whose checkpoints are gone, is kept as %s", earlier)
         with replacing(self.path) as path:
-            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            path.write_text("".join(map(_line, kept)), encoding="utf-8")
+        self.sync()
+        flush(folder)
 
-    def write(self, row: dict[str, Any]) -> None:
-        """Appends a row, which has a `step`."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends a row, which has a `step`. Raises ValueError if it can't be written."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_line(row))
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def sync(self) -> None:
+        """Waits until all rows are on the disk. Raises ValueError if they can't be written."""
+        try:
+            flush(self.path)
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def _failure(self, error: OSError) -> ValueError:
+        remedy = "once that is mended, the same command goes on from the last checkpoint"
+        return ValueError(f"{self.path} could not be written ({error.strerror}): {remedy}")
 
 
-def _step_of(line: str) -> float:
-    """A line's step; infinite for the half line that a killed process may have left."""
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
+def _line(row: Mapping[str, Any]) -> str:
+    """A row as a line of JSON, which has no number that is not finite."""
+    values = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }
+    return json.dumps(values, allow_nan=False) + "\n"
+
+
+def _step_of(row: Mapping[str, Any]) -> float:
+    """A row's step; infinite where it has none."""
+    step = row.get("step")
+    return step if isinstance(step, int) else math.inf

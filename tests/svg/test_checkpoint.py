@@ -1,5 +1,6 @@
 """Checkpoints are whole or not there, whatever happens, and give back every bit."""
 
+import io
 import json
 import os
 import resource
@@ -11,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from svg import checkpoint
-from svg.checkpoint import Checkpoint, CheckpointError, Writer
+from svg.checkpoint import Checkpoint, CheckpointError
+from svg.training.writer import Writer
 
 FILES = ("config.json", "model.safetensors", "training.json", "training.safetensors", "manifest.json")
 
@@ -28,7 +29,7 @@ def some(step: int) -> Checkpoint:
 
 
 def steps(run: Path) -> list[int]:
-    return [int(path.name.removeprefix("step_")) for path in sorted((run / "checkpoints").glob("step_*"))]
+    return [int(path.name.removeprefix("step_")) for path in sorted((run / "checkpoints").glob("step_????????"))]
 
 
 def test_what_was_saved_is_read(tmp_path):
@@ -48,12 +49,82 @@ def test_the_last_n_are_kept(tmp_path):
     for step in (1, 2, 3, 10):
         checkpoint.save(tmp_path, some(step), keep=2)
     assert steps(tmp_path) == [3, 10]
-    # Going on from an earlier one, because the newest was damaged, what came after it goes.
+    # Going on from an earlier one, because the newest was damaged, what came after it is kept under another name.
     checkpoint.save(tmp_path, some(4), keep=2)
-    assert steps(tmp_path) == [3, 4]
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["step_00000003", "step_00000004", "step_00000010.aside"]
     # The same step may be saved again.
-    checkpoint.save(tmp_path, some(4), keep=2)
+    for _ in range(2):
+        checkpoint.save(tmp_path, some(4), keep=2)
     assert steps(tmp_path) == [3, 4]
+    assert {"step_00000004.aside", "step_00000004.aside1"} < set(os.listdir(tmp_path / "checkpoints"))
+
+
+def test_what_the_user_keeps_among_the_checkpoints_is_left_alone(tmp_path, monkeypatch):
+    """Neither gone on from nor rotated away, renamed or removed: copies, archives, notes, protected checkpoints."""
+    newest = [checkpoint.save(tmp_path, some(step), keep=2) for step in (1, 2)][-1]
+    folder = tmp_path / "checkpoints"
+    for name in ("step_best", "step_00000002_mine", "step_000000021", "step_0000009", "step_", ".step_mine", "zz"):
+        shutil.copytree(newest, folder / name)
+    for name in ("step_00000002.tar", "step_00000009", ".step_00000003.txt"):
+        (folder / name).write_text(name)
+    own = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    own = {path: content for path, content in own.items() if path.parts[0] not in ("step_00000001", "step_00000002")}
+    assert checkpoint.latest(tmp_path) == newest
+    for step in (3, 4, 5):
+        checkpoint.save(tmp_path, some(step), keep=2)
+    checkpoint.remove_leftovers(tmp_path)
+    assert checkpoint.latest(tmp_path) == folder / "step_00000005"
+    assert all((folder / path).read_bytes() == content for path, content in own.items())
+    assert len(list(folder.iterdir())) == 2 + 10
+
+    # A file in the place of a checkpoint is moved aside, and a folder that may not be written to is not removed.
+    checkpoint.save(tmp_path, some(9), keep=2)
+    assert (folder / "step_00000009.aside").read_text() == "step_00000009"
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "step_00000005" and access(path, mode))
+    checkpoint.save(tmp_path, some(10), keep=2)
+    assert steps(tmp_path) == [5, 9, 10]
+
+
+def test_a_checkpoint_elsewhere_is_unlinked_not_removed(tmp_path):
+    first = checkpoint.save(tmp_path / "run", some(1), keep=1)
+    elsewhere = first.rename(tmp_path / "elsewhere")
+    first.symlink_to(elsewhere)
+    assert checkpoint.latest(tmp_path / "run") == first
+    checkpoint.save(tmp_path / "run", some(2), keep=1)
+    assert steps(tmp_path / "run") == [2] and (elsewhere / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_can_not_be_read_now_is_neither_passed_over_nor_removed(tmp_path, monkeypatch, name):
+    """It may be whole: permissions and disks that fail for a while."""
+    checkpoint.save(tmp_path, some(1), keep=2)
+    newest = checkpoint.save(tmp_path, some(2), keep=2)
+    opened = io.open
+
+    def failing(path, *args, **kwargs):
+        if Path(path) == newest / name:
+            raise OSError(5, "Input/output error", str(path))
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(io, "open", failing)
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.latest(tmp_path)
+    remedy = f"mend that, or move {newest} away to do without it"
+    assert str(error.value) == f"{newest / name} can't be read (input/output error): {remedy}"
+    monkeypatch.undo()
+    assert steps(tmp_path) == [1, 2] and checkpoint.latest(tmp_path) == newest
+
+
+def test_a_checkpoint_that_can_not_be_removed_costs_a_warning(tmp_path, monkeypatch, caplog):
+    def failing(path, *args, **kwargs):
+        raise OSError(5, "Input/output error", str(path))
+
+    checkpoint.save(tmp_path, some(1), keep=1)
+    monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors=False: ignore_errors or failing(path))
+    checkpoint.save(tmp_path, some(2), keep=1)
+    assert steps(tmp_path) == [2] and "could not be removed (Input/output error)" in caplog.text
+    checkpoint.remove_leftovers(tmp_path)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -78,7 +149,8 @@ def test_all_damaged_is_an_error_that_names_the_remedy(tmp_path):
     folder = checkpoint.save(tmp_path, some(1), keep=2)
     (folder / "training.json").unlink()
     with pytest.raises(
-        CheckpointError, match=r"has no checkpoint that is whole \(.*training.json is missing\): delete"
+        CheckpointError,
+        match=r"has no checkpoint that is whole \(.*training.json is missing\): move .*/checkpoints away",
     ):
         checkpoint.latest(tmp_path)
 
@@ -216,40 +288,19 @@ def test_an_error_of_the_thread_reaches_the_loop(tmp_path, monkeypatch, caplog):
     assert os.listdir(tmp_path / "checkpoints") == ["step_00000001"]
 
 
-@pytest.mark.parametrize("amsgrad", [False, True])
-def test_an_optimizer_goes_on_bit_for_bit(amsgrad):
-    def network():
-        torch.manual_seed(0)
-        net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3))
-        net.to(memory_format=torch.channels_last)
-        groups = [{"params": net[0].parameters(), "lr": 0.1}, {"params": [*net[2].parameters(), *net[1].parameters()]}]
-        return net, torch.optim.Adam(groups, amsgrad=amsgrad), {p: name for name, p in net.named_parameters()}
-
-    def step(net, optimizer, number):
-        x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(number))
-        optimizer.zero_grad()
-        net(x).square().sum().backward()
-        optimizer.step()
-
-    straight, its_optimizer, names = network()
-    for number in range(3):
-        step(straight, its_optimizer, number)
-    state = {name: tensor.clone() for name, tensor in straight.state_dict().items()}
-    tensors = {k: v.clone().contiguous() for k, v in checkpoint.optimizer_tensors(its_optimizer, names).items()}
-    assert "optimizer.exp_avg/0.weight" in tensors and "optimizer.step/2.bias" in tensors
-    step(straight, its_optimizer, 3)
-
-    resumed, optimizer, names = network()
-    resumed.load_state_dict(state)
-    checkpoint.load_optimizer_tensors(optimizer, names, tensors)
-    moment = optimizer.state[resumed[0].weight]["exp_avg"]
-    assert moment.is_contiguous(memory_format=torch.channels_last)
-    step(resumed, optimizer, 3)
-    assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
-
-
 def test_json_that_is_not_an_object_is_damage(tmp_path):
     folder = checkpoint.save(tmp_path, some(1), keep=1)
+    (folder / "manifest.json").unlink()
     (folder / "config.json").write_text(json.dumps([1]))
-    with pytest.raises(CheckpointError, match=r"config.json is damaged \(it holds no object\)"):
+    with pytest.raises(CheckpointError, match=r"config.json is damaged \(it holds '\[1\]', which is no group\)"):
         checkpoint.read_config(folder)
+
+
+@pytest.mark.parametrize(
+    "value", [[], {}, {"files": 1}, {"files": {"model.safetensors": 1}}, {"files": {"a": {}}}, "x"]
+)
+def test_a_manifest_of_another_form_is_damage(tmp_path, value):
+    folder = checkpoint.save(tmp_path, some(1), keep=1)
+    (folder / "manifest.json").write_text(json.dumps(value))
+    with pytest.raises(CheckpointError, match=r"manifest.json is damaged \("):
+        checkpoint.verify(folder)

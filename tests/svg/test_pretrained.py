@@ -74,6 +74,8 @@ def test_a_run_gives_its_newest_whole_checkpoint(tmp_path, caplog):
 
 
 def spoil(folder: Path, **config) -> None:
+    """Changes the configuration, as a user may who deletes the manifest."""
+    (folder / "manifest.json").unlink(missing_ok=True)
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | config))
 
@@ -117,6 +119,52 @@ def test_what_is_wrong_with_a_folder_is_one_line(tmp_path, monkeypatch):
     tiny().save_pretrained("m")
     spoil(Path("m"), model=SIZES | {"prior": "fixed"})
     assert "m has an unknown tensor prior." in error_of("m")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("kind", ["checkpoint", "saved"])
+def test_a_flipped_bit_in_a_named_model_is_noticed(tmp_path, name, kind):
+    model = tiny()
+    if kind == "saved":
+        folder = tmp_path / "saved"
+        model.save_pretrained(folder)
+        assert sorted(os.listdir(folder)) == ["config.json", "manifest.json", "model.safetensors"]
+    else:
+        config = {"model": SIZES, "data": {"frames": 5}, "train": {"steps": 24}}
+        folder = checkpoint.save(tmp_path, Checkpoint(1, config, model.state_dict(), {}, {}), keep=1)
+    path = folder / name
+    content = path.read_bytes()
+    flipped = content.replace(b'"z_dim": 2', b'"z_dim": 3') if name == "config.json" else content[:-2] + b"\x01\x01"
+    path.write_bytes(flipped)
+    remedy = "take it from a copy (or, if you changed it, delete manifest.json)"
+    for load in (svg.load, lambda name: pretrained.init_from(tiny(), name), lambda name: svg.push_to_hub(name, "a/b")):
+        with pytest.raises(CheckpointError) as error:
+            load(str(folder))
+        assert str(error.value) == f"{path} is damaged (its checksum differs): {remedy}"
+    # Without a manifest, as earlier versions saved models, what can be read is taken.
+    path.write_bytes(content)
+    (folder / "manifest.json").unlink()
+    assert_same(svg.load(folder), model)
+
+
+def test_a_model_is_not_saved_over_what_is_no_model(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"frames": 3}')
+    with pytest.raises(CheckpointError, match=r"manifest.json .*: it is not written over, name another folder"):
+        tiny().save_pretrained(tmp_path)
+    assert os.listdir(tmp_path) == ["manifest.json"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, value):
+    model = tiny()
+    with torch.no_grad():
+        model.get_parameter("posterior.mean.bias")[1] = value
+    model.save_pretrained(tmp_path)
+    for load in (svg.load, lambda name: pretrained.init_from(tiny(), name)):
+        with pytest.raises(CheckpointError) as error:
+            load(str(tmp_path))
+        where = f"{tmp_path / 'model.safetensors'}: tensor posterior.mean.bias"
+        assert str(error.value) == f"{where} is not finite (its training diverged): use another model"
 
 
 def test_starting_from_another_likelihood_leaves_only_its_head_new(tmp_path):
@@ -197,6 +245,7 @@ def test_round_trip_over_the_hub(tmp_path):
     assert lines[6].startswith("a b/c is no Hub id: ") and len(lines) == 7
     assert_same(svg.load(tmp_path / "model/back"), model)
     assert json.loads(models["me/of-a-folder"]["config.json"])["data"] == {"frames": 4, "path": "somewhere"}
+    assert "manifest.json" not in models["me/of-a-folder"].keys() | models["me/tiny"].keys()
     assert b'svg.load("me/tiny")' in models["me/tiny"]["README.md"]
 
 
