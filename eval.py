@@ -57,7 +57,7 @@ from svg.report import image_figures
 from svg.report.curves import write_curves
 from svg.report.sections import write_report
 from svg.report.tables import image_table, like_the_papers, likelihood_table, rollout_table
-from svg.runtime import program
+from svg.runtime import named, program
 from svg.runtime.allocator import keep_freed_memory
 from svg.runtime.files import write_json
 from svg.runtime.memory import require_memory
@@ -255,17 +255,23 @@ def read_options(cls: type[T], argv: Sequence[str], program: str, description: s
         ]
         if named:
             print(f"{names[0]} names {', '.join(named)}, which count only where you give them", file=sys.stderr)
-        helped = {"-h", "--help"} & set(argv)
-        outside = not Path(os.path.abspath(config.data.path)).is_relative_to(os.path.abspath("."))
-        if "data" in fields and outside and not helped and not any(o.startswith("--data.path") for o in argv):
-            raise ValueError(
-                f"data.path {config.data.path} is named by {names[0]} alone and lies outside of this folder: if it is "
-                f"the data set to read, give --data.path {config.data.path}"
-            )
+        if "data" in fields and not {"-h", "--help"} & set(argv):
+            require_named(config.data.path, names[0], argv)
     options = command_line.parse(cls, argv, program=program, description=description, defaults=defaults)
     if not options.checkpoint:
         raise ValueError("--checkpoint is required: a run, a checkpoint, a folder with a model, or a Hub id")
     return options
+
+
+def require_named(path: str, checkpoint: str, argv: Sequence[str]) -> None:
+    """Raises ValueError where a data set outside of this folder is named by a checkpoint alone."""
+    inside = Path(os.path.abspath(path)).is_relative_to(os.path.abspath("."))
+    given = any(option.partition("=")[0] == "--data.path" for option in argv)
+    if not (inside or given or named.was_named(path)):
+        raise ValueError(
+            f"data.path {path} lies outside of this folder, and {checkpoint} alone names it: if it is the data set to "
+            f"read, give --data.path {path}"
+        )
 
 
 def start() -> PartialState:

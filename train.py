@@ -40,7 +40,7 @@ from svg.models.base import Model, evaluating
 from svg.models.svg_lp import SVG
 from svg.models.vae import VAE
 from svg.objective import Objective
-from svg.runtime import program
+from svg.runtime import named, program
 from svg.runtime.allocator import keep_freed_memory
 from svg.runtime.parallel import double, global_sum
 from svg.runtime.precision import allow_tf32
@@ -184,6 +184,8 @@ def open_data(config: Config, accelerator: Accelerator) -> dict[str, ClipStore]:
             data.path, clips=data.clips, val_clips=min(data.clips, 128), test_clips=min(data.clips, 256), size=size
         )
     accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        named.note(data.path)
     splits = ("train", "val") if config.train.eval_every else ("train",)
     return {split: open_split(data.path, split, name=data.name, size=size, channels=channels) for split in splits}
 

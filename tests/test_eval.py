@@ -26,6 +26,7 @@ from svg import checkpoint
 from svg.evaluation import videos
 from svg.media.write import write_video
 from svg.metrics.fvd import frechet_distance
+from svg.runtime import named
 from svg.runtime.program import run as run_program
 
 ROOT = Path(__file__).parents[1]
@@ -373,7 +374,7 @@ def test_a_models_own_configuration_runs_nothing(folder, tmp_path, monkeypatch, 
     shutil.copytree(folder / "model", tmp_path / "model")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scripting is deprecated
-        torch.jit.script(MeanColours()).save(str(tmp_path / "code.pt"))
+        torch.jit.script(torch.nn.ReLU()).save(str(tmp_path / "code.pt"))
     path = tmp_path / "model" / "config.json"
     config = json.loads(path.read_text())
     weights = tmp_path / "code.pt"
@@ -394,11 +395,14 @@ def test_a_models_own_configuration_runs_nothing(folder, tmp_path, monkeypatch, 
     assert run(monkeypatch, *line, "--eval.lpips_weights", weights) == 2  # what the user names counts
     assert "the model's file was loaded" in capsys.readouterr().err
 
-    config["data"]["path"] = str(folder / ".." / "elsewhere")
+    shutil.copytree(folder / "data", tmp_path / "elsewhere")
+    config["data"]["path"] = str(tmp_path / "elsewhere")
     path.write_text(json.dumps(config))
     assert run(monkeypatch, *line) == 2
     assert "lies outside of this folder" in capsys.readouterr().err
     assert run(monkeypatch, *line, "--data.path", folder / "data") == 0
+    named.note(tmp_path / "elsewhere")  # as train.py does
+    assert run(monkeypatch, *line) == 0
 
 
 def test_damaged_frames_are_found_where_that_is_asked_for(folder, tmp_path, monkeypatch, capsys) -> None:

@@ -48,6 +48,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     """The program in this process; its exit code."""
     PartialState._reset_state()
+    monkeypatch.chdir(Path(str(arguments[1])).parent)  # where the data set is, too
     monkeypatch.setattr(sys, "argv", ["eval.py", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         run_program(program.main)

@@ -205,13 +205,13 @@ KINDS = {
     "journal": Kind(
         make_interrupted, "out/.train.partial/journal.jsonl", convert("raw"), digests("out"), True, damages=TEXT
     ),
-    "interrupted frames": Kind(
+    "interrupted-frames": Kind(
         make_interrupted, "out/.train.partial/frames.npy", convert("raw"), digests("out"), checked=True
     ),
-    "mnist images": Kind(
+    "mnist-images": Kind(
         make_mnist, "files/MNIST/raw/train-images-idx3-ubyte", write_mnist, digests("out"), False, names="MNIST/raw/"
     ),
-    "mnist labels": Kind(
+    "mnist-labels": Kind(
         make_mnist, "files/MNIST/raw/t10k-labels-idx1-ubyte", write_mnist, digests("out"), False, names="MNIST/raw/"
     ),
     "png": Kind(make_pictures("png"), "files/train-1.png", write_pictures, digests("out"), False, names=_PICTURE),

@@ -154,9 +154,10 @@ def fuzz(name: str, kind: Kind, seed: int, count: int, keep: Path | None = None)
 
 def kinds() -> dict[str, Kind]:
     """All kinds by name."""
-    from tests.faults import data_kinds
+    from tests.faults import data_kinds, svg_kinds
 
-    return {**data_kinds.KINDS}
+    assert not data_kinds.KINDS.keys() & svg_kinds.KINDS.keys()
+    return {**data_kinds.KINDS, **svg_kinds.KINDS}
 
 
 def main() -> int:

@@ -93,10 +93,5 @@ def test_a_filmstrip_is_short_and_has_no_resting_context(tmp_path: Path) -> None
 
 
 def test_wrong_forms_are_refused() -> None:
-    for form, message in (
-        (Form(["avi"]), "--formats avi is unknown"),
-        (Form(["gif"], columns=-1), "--columns is -1"),
-        (Form(["gif"], fps=-1.0), "--fps is -1"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            exports.check(form)
+    with pytest.raises(ValueError, match="--formats avi is unknown"):
+        exports.check(Form(["avi"]))
