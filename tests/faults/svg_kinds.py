@@ -32,7 +32,7 @@ model: {backbone: dcgan, width: 2, g_dim: 4, z_dim: 2, rnn_size: 4}
 likelihood:
   name: optimal_sigma
   options: {floor: -5.0}
-train: {out: run, steps: 4, batch_size: 2, warmup: 1, lr: 1e-3, log_every: 1, eval_every: 0, save_every: 2}
+train: {out: run, steps: 4, batch_size: 2, warmup: 1, lr: 1e-3, log_every: 1, eval_every: 0, save_every: 2, decay: none}
 eval: {horizon: 2, samples: 2}
 """
 
