@@ -23,6 +23,11 @@ reconstructions.png, samples.png and interpolations.png, and the plots latents.p
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first, since what follows takes seconds
+    from svg.runtime import program
+
+    program.begin()
+
 import argparse
 import dataclasses
 import os
@@ -253,8 +258,8 @@ def read_options(cls: type[T], argv: Sequence[str], program: str, description: s
         named = [
             f"eval.{name}" for name in ("lpips_weights", "fvd_weights", "fid_weights") if getattr(config.eval, name)
         ]
-        if named:
-            print(f"{names[0]} names {', '.join(named)}, which count only where you give them", file=sys.stderr)
+        if ignored:
+            print(f"{names[0]} names {', '.join(ignored)}, which count only where you give them", file=sys.stderr)
         if "data" in fields and not {"-h", "--help"} & set(argv):
             require_named(config.data.path, names[0], argv)
     options = command_line.parse(cls, argv, program=program, description=description, defaults=defaults)
@@ -400,4 +405,4 @@ def evaluate_images(options: MetricsOptions, source: Path) -> None:
 
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, memory="lower eval.memory")

@@ -15,6 +15,11 @@ It writes, into train.out:
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first, since what follows takes seconds
+    from svg.runtime import program
+
+    program.begin()
+
 import logging
 import math
 import sys
@@ -296,4 +301,4 @@ def agreed(accelerator: Accelerator, number: int) -> int:
 
 
 if __name__ == "__main__":
-    program.run(main)
+    program.run(main, memory="lower train.batch_size, raise train.accumulate, or set train.checkpoint_activations")
