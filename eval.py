@@ -255,7 +255,7 @@ def read_options(cls: type[T], argv: Sequence[str], program: str, description: s
         fields = {item.name for item in dataclasses.fields(cls)}
         groups = {"data": config.data, "eval": config.eval}
         defaults = {name: carried(group) for name, group in groups.items() if name in fields}
-        named = [
+        ignored = [
             f"eval.{name}" for name in ("lpips_weights", "fvd_weights", "fid_weights") if getattr(config.eval, name)
         ]
         if ignored:

@@ -1,7 +1,7 @@
-"""One process of a group that trains as train.py does: `benchmarks.scaling` launches the group with Accelerate, and
-reads what its first process writes.
+"""One process of a group that trains as train.py does: `benchmarks.scaling` launches the group, and reads what its
+first process writes.
 
-    accelerate launch --cpu --num_processes 2 --module benchmarks.group_step RESULT.json '{"shares": [4], ...}'
+    python -m svg.runtime.launch --processes 2 -m benchmarks.group_step RESULT.json '{"shares": [4], ...}'
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python -m benchmarks.scaling                        # 1 and 2 processes on a CPU; 1, 2, 4, ... GPUs
     python -m benchmarks.scaling --within 150 --between 25 --overlap 0.3
 
-Each group of processes is started by `accelerate launch`, and trains as train.py does: gloo on CPUs, where each process
+Each group of processes is started by `svg.runtime.launch` and trains as train.py does: gloo on CPUs, where each process
 has the same number of threads whatever their number; nccl and a GPU for each process where there are GPUs. The groups
 take turns, round by round. In weak scaling each process has --batch clips a step, in strong scaling all together have.
 """
@@ -80,20 +80,16 @@ def launch(processes: int, group: Group) -> dict[str, Any]:
     Raises:
         ChildProcessError: the group failed; with the last that it said.
     """
-    gpus = torch.cuda.is_available()
-    kind = [] if gpus and processes == 1 else ["--multi_gpu"] if gpus else ["--cpu"]
-    fixed = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    launcher = ["-m", "accelerate.commands.launch", *kind, "--num_processes", str(processes), *fixed]
+    launcher = ["-m", "svg.runtime.launch", "--processes", str(processes)]
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "result.json")
-        command = [sys.executable, *launcher, "--module", "benchmarks.group_step", str(result)]
+        command = [sys.executable, *launcher, "-m", "benchmarks.group_step", str(result)]
         env = os.environ | {"OMP_NUM_THREADS": str(group.threads)}
         done = subprocess.run(
             [*command, json.dumps(asdict(group))], cwd=ROOT, env=env, capture_output=True, text=True, check=False
         )
         if done.returncode or not result.exists():
-            own = done.stderr.rpartition("Traceback")[0] or done.stderr  # the launcher's own traceback comes last
-            said = (own or done.stdout).strip()[-2000:]
+            said = (done.stderr or done.stdout).strip()[-2000:]
             raise ChildProcessError(f"a group of {processes} failed:\n{said}")
         found: dict[str, Any] = json.loads(result.read_text())
     assert found["processes"] == processes

@@ -125,7 +125,7 @@ def test_command_writes_what_the_rollouts_say(folder: Path, tmp_path: Path) -> N
 def test_two_processes_share_the_clips(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0")
+    launcher = ("-m", "svg.runtime.launch", "--processes", "2")
     done = command("--checkpoint", folder / "model", "--out", tmp_path / "two", launcher=launcher)
     assert done.returncode == 0, done.stderr
     assert run(monkeypatch, "--checkpoint", folder / "model", "--out", tmp_path / "one") == 0

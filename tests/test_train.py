@@ -11,10 +11,11 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
@@ -28,6 +29,7 @@ from data.clips import ClipWriter
 from svg import checkpoint
 from svg.config import TrainConfig
 from svg.runtime.program import Stop
+from svg.training import runs
 from svg.training.optim import Average, learning_rate
 from tests.helpers.device_reads import DeviceReads
 
@@ -172,7 +174,7 @@ def test_a_signal_saves_first(config, tmp_path, number, code):
 
 @pytest.mark.timeout(900)
 def test_two_processes_train_and_resume(config, run, tmp_path):
-    launcher = (str(Path(sys.executable).with_name("accelerate")), "launch", "--cpu", "--num_processes", "2")
+    launcher = (sys.executable, "-m", "svg.runtime.launch", "--processes", "2")
     out = tmp_path / "two"
     for steps, words in (("6", "2 x cpu"), ("12", "resumed at step 6")):
         code, output = finish(start(config, out, "--train.steps", steps, "--train.decay", "none", launch=launcher))
@@ -185,6 +187,47 @@ def test_two_processes_train_and_resume(config, run, tmp_path):
     alone = rows(tmp_path / "run")[0]
     assert rows(out)[0]["nll"] == pytest.approx(alone["nll"], rel=0.02)
     assert rows(out)[0]["kl"] != alone["kl"]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("ended", ["launcher", "one process"])
+def test_two_processes_end_with_their_launcher_and_with_each_other(config, tmp_path, ended):
+    """However they end: nothing runs on, and the next one gets the run's lock."""
+    launcher = (sys.executable, "-m", "svg.runtime.launch", "--processes", "2")
+    out = tmp_path / "two"
+    endless = ("--train.steps", "1000000", "--train.decay", "none", "--train.eval_every", "0")
+    process = start(config, out, *endless, launch=launcher)
+    while not checkpoints(out):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    launched = psutil.Process(process.pid)
+    ranks = [child for child in launched.children() if child.environ().get("RANK")]
+    running = launched.children(recursive=True)
+    (launched if ended == "launcher" else ranks[1]).kill()
+    _, left = psutil.wait_procs(running, timeout=45)
+    code, output = finish(process)
+    assert len(ranks) == 2 and not left
+    with runs.locked(out):
+        assert checkpoint.latest(out)
+    lines = [line for line in output.splitlines() if line.startswith("error")]
+    assert "Traceback" not in output
+    if ended == "one process":
+        assert code == 137 and len(lines) == 1 and lines[0].startswith("error: process 1 was killed (SIGKILL")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("trouble", ["locked", "full"])
+def test_what_one_of_two_processes_cannot_do_is_one_line(config, tmp_path, trouble):
+    launcher = [sys.executable, "-m", "svg.runtime.launch", "--processes", "2"]
+    if trouble == "full":  # no file may have more than 20 KB, which the second one of a checkpoint has
+        launcher = ["bash", "-c", 'ulimit -f 40; exec "$@"', "bash", *launcher]
+    out = tmp_path / "two"
+    with runs.locked(out) if trouble == "locked" else nullcontext():
+        code, output = finish(start(config, out, launch=tuple(launcher)))
+    assert code == 2, output
+    assert "Traceback" not in output
+    errors = [line for line in output.splitlines() if "error" in line.lower()]
+    assert len(errors) == 1 and errors[0].startswith("error: "), output
 
 
 def test_a_run_leaves_what_the_readme_promises(run, tmp_path):
