@@ -191,13 +191,6 @@ def _parse_line(line: bytes, kind: type[T]) -> T:
     return parse_json(text, kind)
 
 
-def _parse_line(line: bytes, kind: type[T]) -> T:
-    checksum, _, text = line.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(text):
-        raise ValueError("is damaged (or of an earlier version)")
-    return parse_json(text, kind)
-
-
 def file_names(arrays: Mapping[str, int]) -> list[str]:
     """The .npy files of a store with these per-frame arrays."""
     return [f"{name}.npy" for name in ("frames", "starts", "lengths", *arrays)]
