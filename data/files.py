@@ -94,7 +94,7 @@ def check(value: Any, kind: Any, name: str = "it") -> None:
         hints = get_type_hints(kind, include_extras=True)
         check(value, dict[str, Any], name)
         if missing := [key for key in hints if key not in value]:
-            raise ValueError(f"{name} lacks {', '.join(missing)}")
+            raise ValueError(f"lacks {', '.join(missing)}{'' if name == 'it' else f' in {name}'}")
         for key, hint in hints.items():
             check(value[key], hint, key if name == "it" else f"{name}.{key}")
     elif origin is dict:

@@ -51,11 +51,6 @@ def simulate(prepared: Path, folder: Path) -> list[str]:
     return [sys.executable, "-m", "data.robot_push", "--out", str(folder / "set"), *options]
 
 
-def simulated(folder: Path) -> object:
-    """A kill may leave the lock and the unfinished folder, but never after the next run."""
-    return files(folder)
-
-
 def make_records(prepared: Path) -> None:
     """BAIR's layout, simulated."""
     sizes = {"clips": 40, "test_clips": 8, "frames": 4, "size": 32, "workers": 1}
@@ -125,7 +120,7 @@ def kill_a_loader_worker(process: subprocess.Popen[str]) -> str:
 
 
 VICTIMS = {
-    "robot_push": Victim(nothing, simulate, simulated, finished="set exists: choose another folder"),
+    "robot_push": Victim(nothing, simulate, whole, finished="set exists: choose another folder"),
     "bair": Victim(make_records, convert, whole),
     "loader": Victim(make_training, train, weights, strike=kill_a_loader_worker),
 }
