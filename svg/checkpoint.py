@@ -153,7 +153,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     weights = _read_tensors(_verified(folder, MODEL))
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise CheckpointError(f"{folder / MODEL}: tensor {name} is not finite (its training diverged): use another model")
+            raise CheckpointError(
+                f"{folder / MODEL}: tensor {name} is not finite (its training diverged): use another model"
+            )
     return weights
 
 
