@@ -31,7 +31,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
+from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, gather_object
 from torch import Tensor
 
 from data import robot_push
@@ -47,11 +47,11 @@ from svg.models.vae import VAE
 from svg.objective import Objective
 from svg.runtime import named, program
 from svg.runtime.allocator import keep_freed_memory
-from svg.runtime.parallel import double, global_sum
+from svg.runtime.parallel import broadcast, double
 from svg.runtime.precision import allow_tf32
 from svg.training import preview, runs
 from svg.training.learner import Learner
-from svg.training.meter import Display, Meter, NotFinite, Row, Units, describe
+from svg.training.meter import Display, Meter, NotFinite, Row, Units, describe, unread
 from svg.training.optim import Average, adam, learning_rate, set_learning_rate
 from svg.training.writer import Writer
 
@@ -77,7 +77,7 @@ def main() -> int:
         stores = open_data(config, accelerator)
         learner = make_learner(config, accelerator, resumed)
         if resumed:
-            resumed = replace(resumed, weights={}, training={})  # the learner has them now
+            resumed = replace(resumed, weights={}, training=unread(resumed.training))  # the learner has the others now
         try:
             return train(config, accelerator, stores, learner, resumed)
         except NotFinite as error:
@@ -102,7 +102,7 @@ def train(
     objective, optimizer = accelerator.prepare(learner.objective, learner.optimizer)
 
     units, display = Units(config), Display(start, c.steps, first)
-    meter = Meter(accelerator, c.batch_size * config.data.frames, resumed.state["seconds"] if resumed else 0.0)
+    meter = Meter(accelerator, c.batch_size * config.data.frames, resumed)
     begin(config, accelerator, learner, display, resumed)
     log = runs.MetricsLog(out, start) if first else None
 
@@ -147,10 +147,11 @@ def train(
                 writer.check()
             if done % c.save_every == 0 or done == c.steps or stopped:
                 with meter.paused():
-                    meter.check()
+                    unsaid = meter.check()
+                    learner.check(batch["frames"], batch["index"], done)
                     if writer and log:
                         log.sync()
-                        writer.save(learner.checkpoint(done, config, meter.seconds))
+                        writer.save(learner.checkpoint(done, config, meter.seconds, unsaid))
             if stopped:
                 break
     code, outcome = 128 + stopped, f"stopped at step {done}, which is saved: the same command goes on"
@@ -253,7 +254,11 @@ def validate(
     display: Display,
     step: int,
 ) -> Row:
-    """Scores the model to use, tells the likelihood, and shows what the model makes of a few clips."""
+    """Scores the model to use, tells the likelihood, and shows what the model makes of a few clips.
+
+    All processes score the first one's model, which is saved: their BatchNorm statistics are each their own batches'.
+    """
+    broadcast(learner.model.state_dict().values())
     scores = score(config, accelerator, Objective(learner.model, config.objective, config.train.seed), windows)
     learner.objective.model.likelihood.on_validation(step, -(scores["nll"] + scores["kl"]))
     bound = units.convert({**scores})
@@ -275,8 +280,8 @@ def score(config: Config, accelerator: Accelerator, objective: Objective, window
             frames, index = batch["frames"].to(accelerator.device), batch["index"].to(accelerator.device)
             for name, term in objective(frames, index)[1].items():
                 totals[name] = totals.get(name, 0) + double(term).mean(1).sum()
-    (sums,) = global_sum(torch.stack(list(totals.values())))
-    return dict(zip(totals, (sums / c.eval_clips).tolist(), strict=True))
+    parts = gather_object([{name: total.item() for name, total in totals.items()}])  # none where there was no clip
+    return {name: sum(part.get(name, 0.0) for part in parts) / c.eval_clips for name in parts[0]}
 
 
 def show(config: Config, model: Model, store: ClipStore, stem: Path) -> Path:

@@ -372,6 +372,7 @@ def test_what_is_far_too_much_is_refused_at_once(folder, tmp_path, monkeypatch, 
 def test_a_models_own_configuration_runs_nothing(folder, tmp_path, monkeypatch, capsys) -> None:
     """A model that names code, with the hash that would let it run, and a data set outside of the user's folder."""
     shutil.copytree(folder / "model", tmp_path / "model")
+    (tmp_path / "model/manifest.json").unlink(missing_ok=True)  # nobody who changes a model would leave it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scripting is deprecated
         torch.jit.script(torch.nn.ReLU()).save(str(tmp_path / "code.pt"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +15,7 @@ import sys
 import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -25,11 +28,15 @@ from safetensors.torch import load_file
 
 import svg
 import train
-from data.clips import ClipWriter
+from data.clips import ClipStore, ClipWriter
+from data.sampling import Windows
 from svg import checkpoint
-from svg.config import TrainConfig
+from svg.config import ObjectiveConfig, TrainConfig
+from svg.models.base import evaluating
+from svg.objective import Objective
 from svg.runtime.program import Stop
 from svg.training import runs
+from svg.training.meter import Display, Meter
 from svg.training.optim import Average, learning_rate
 from tests.helpers.device_reads import DeviceReads
 
@@ -176,12 +183,19 @@ def test_a_signal_saves_first(config, tmp_path, number, code):
 def test_two_processes_train_and_resume(config, run, tmp_path):
     launcher = (sys.executable, "-m", "svg.runtime.launch", "--processes", "2")
     out = tmp_path / "two"
-    for steps, words in (("6", "2 x cpu"), ("12", "resumed at step 6")):
-        code, output = finish(start(config, out, "--train.steps", steps, "--train.decay", "none", launch=launcher))
+    for steps, clips, words in (("6", "1", "2 x cpu"), ("12", "3", "resumed at step 6")):
+        options = ("--train.steps", steps, "--train.eval_clips", clips, "--train.decay", "none", "--train.ema", "0.9")
+        code, output = finish(start(config, out, *options, launch=launcher))
         assert code == 0 and words in output, output
         assert output.count("is finished after") == 1 and "Warning" not in output
     assert checkpoints(out) == ["step_00000008", "step_00000012"]
     assert [row["step"] for row in rows(out)] == [2, 4, 6, 8, 10, 12]
+    # What both processes validated is the one model that is saved.
+    model = svg.load(out)
+    batch = Windows(ClipStore(config.parent / "data/val"), 4, 0).__getitems__(range(3))
+    with evaluating(model):
+        nll = Objective(model, ObjectiveConfig())(batch["frames"], batch["index"])[1]["nll"].mean()
+    assert rows(out)[-1]["val_nll"] == pytest.approx(float(nll), rel=1e-5)
     # The same clips and noise as one process; BatchNorm sees half of the batch at a time.
     run("--train.steps", "2", "--train.decay", "none")
     alone = rows(tmp_path / "run")[0]
@@ -295,11 +309,64 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_it_used(run,
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(run, tmp_path, capsys):
+    """The step that breaks the weights is not saved, however soon a checkpoint is due."""
     code, output = run("--train.lr", "1e30", "--train.warmup", "0", "--train.grad_clip", "0", "--train.save_every", "1")
     assert code == 1
-    assert "error: nll is not finite at step 2; the last good checkpoint is " in output
-    assert "step_00000001: start anew with a lower train.lr" in output
-    assert checkpoints(tmp_path / "run") == ["step_00000001"]
+    assert "is not finite at step 2; there is no checkpoint yet: start anew with a lower train.lr" in output
+    assert checkpoints(tmp_path / "run") == []
+
+
+@pytest.mark.parametrize("rate", [1e30, math.inf])
+def test_the_last_good_checkpoint_is_good(run, tmp_path, monkeypatch, rate):
+    """The sixth step breaks the weights, and leaves them finite or not; the fifth's are named, and work."""
+    monkeypatch.setattr(train, "learning_rate", lambda step, config: rate if step == 5 else 1e-3)
+    code, output = run("--train.save_every", "1", "--train.grad_clip", "0", "--train.ema", "0.9")
+    assert code == 1 and "is not finite at step " in output
+    named = re.search(r"the last good checkpoint is (\S+): start anew", output)
+    assert named and Path(named[1]).name == "step_00000005" and newest(tmp_path / "run") == 5
+    context = torch.zeros(1, 2, 3, 64, 64, dtype=torch.uint8)
+    assert svg.load(named[1]).rollout(context, horizon=2, samples=2).isfinite().all()
+    monkeypatch.undo()
+    saved = checkpoint.read(Path(named[1]))
+    assert all(tensor.isfinite().all() for tensor in (saved.weights | saved.training).values())
+
+
+def test_the_log_of_a_resumed_run_is_that_of_an_uninterrupted_one(run, tmp_path, monkeypatch):
+    """Stopped between two lines of the log, the next one averages over the steps before the stop too."""
+    options = ("--train.log_every", "5", "--train.save_every", "3", "--train.accumulate", "2")
+    run(*options)
+    straight = rows(tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "straight")
+    steps, step = [], Display.step
+
+    def killed(display: Display) -> None:
+        steps.append(step(display))
+        if len(steps) in (5, 9):  # at step 5, and from the checkpoint of step 3 on, at step 7
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Display, "step", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(*options)
+    assert run(*options)[0] == 0 and len(steps) > 12
+    assert rows(tmp_path / "run") == straight
+    assert [row["step"] for row in straight] == [5, 6, 10, 12]
+
+
+def test_a_log_goes_on_in_a_run_of_more_processes():
+    """Means over those of the one process and of the two: each step's batch is as large."""
+    accelerator = SimpleNamespace(scaler=None, gather=lambda terms: terms)
+    meter = Meter(accelerator, 4)
+    meter.add(0, {"nll": torch.tensor(3.0)})
+    meter.end_step(torch.tensor(1.0))
+    saved = checkpoint.Checkpoint(1, {}, {}, meter.check(), {"seconds": 2.0})
+    accelerator.gather = lambda terms: torch.cat([terms, terms + 2])
+    meter = Meter(accelerator, 4, saved)
+    assert 2.0 <= meter.seconds < 3.0
+    meter.add(1, {"nll": torch.tensor(5.0)})
+    meter.end_step(torch.tensor(2.0))
+    row = meter.read()
+    assert (row["nll"], row["grad_norm"]) == (4.5, 1.5) and 0 < row["frames_per_s"] <= 4
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run(run, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,10 @@ from torch import Tensor
 
 from svg.checkpoint import Checkpoint, CheckpointError
 from svg.config import Config
-from svg.models.base import Model
+from svg.models.base import Model, evaluating
 from svg.objective import Objective
+from svg.runtime.parallel import global_sum
+from svg.training.meter import NotFinite
 from svg.training.optim import Average, load_optimizer_tensors, optimizer_tensors
 
 
@@ -29,15 +32,44 @@ class Learner:
         """The model to use: the average, if there is one."""
         return self.average.model if self.average else self.objective.model
 
-    def checkpoint(self, step: int, config: Config, seconds: float) -> Checkpoint:
+    def checkpoint(
+        self, step: int, config: Config, seconds: float, unread: Mapping[str, Tensor] | None = None
+    ) -> Checkpoint:
         """All of it after optimiser step `step` (counted from 1), in the memory that the next step changes.
 
         Args:
             seconds: of training so far.
+            unread: what the log has still to say of these steps: `Meter.check`.
         """
-        training = self.objective.state_dict() | optimizer_tensors(self.optimizer, self._names())
+        training = self.objective.state_dict() | optimizer_tensors(self.optimizer, self._names()) | dict(unread or {})
         state: dict[str, Any] = {"seconds": seconds, "scaler": self.scaler.state_dict() if self.scaler else None}
         return Checkpoint(step, config.to_dict(), self.model.state_dict(), training, state)
+
+    def check(self, frames: Tensor, index: Tensor, step: int) -> None:
+        """Looks, before a checkpoint is written, whether one could go on from it: all processes together.
+
+        Every weight, statistic and moment must be finite, and so must the loss of a batch (frames uint8
+        (B, T, C, H, W) and index (B,), as the objective takes them), computed as in training but without a trace: the
+        weights may be finite and yet so large that nothing computed from them is.
+
+        Args:
+            step: the optimiser step (from 1) that has been taken.
+
+        Raises:
+            NotFinite: something is not, in one of the processes; the first is named.
+        """
+        state = self.objective.state_dict() | optimizer_tensors(self.optimizer, self._names())
+        if self.average:
+            state |= {f"average of {name}": tensor for name, tensor in self.average.model.state_dict().items()}
+        checked = {name: tensor.isfinite().all() for name, tensor in state.items() if tensor.is_floating_point()}
+        after = len(checked)
+        with evaluating(self.objective, batch_statistics=True), torch.compiler.set_stance("force_eager"):
+            loss, terms = self.objective(frames, index, step)
+        checked |= {name: term.isfinite().all() for name, term in (terms | {"loss": loss}).items()}
+        (broken,) = global_sum(torch.stack([finite.to(loss.device) for finite in checked.values()]).logical_not())
+        wrong = broken.nonzero().flatten().tolist()
+        if wrong:
+            raise NotFinite(list(checked)[wrong[0]], step if wrong[0] < after else step + 1)
 
     def restore(self, saved: Checkpoint) -> None:
         """Puts back what `checkpoint` gave. Raises CheckpointError where it does not fit."""

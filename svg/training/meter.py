@@ -14,11 +14,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from svg import likelihoods
+from svg.checkpoint import Checkpoint
 from svg.config import Config
 from svg.metrics import MSE_FLOOR
 
 Row = dict[str, float | None]
 """A line of metrics.jsonl."""
+_PREFIX = "meter."
+"""Of the tensors that a checkpoint keeps of a Meter."""
 
 
 class NotFinite(ArithmeticError):
@@ -35,16 +38,19 @@ class Meter:
     Args:
         accelerator: whose processes share the batch.
         frames: of one step, over all processes.
-        seconds: trained so far, by earlier sessions of the run.
+        resumed: where the run goes on, with the terms of its last steps that are not read yet.
     """
 
-    def __init__(self, accelerator: Accelerator, frames: int, seconds: float = 0.0) -> None:
+    def __init__(self, accelerator: Accelerator, frames: int, resumed: Checkpoint | None = None) -> None:
         self.accelerator, self.frames = accelerator, frames
-        self._before, self._since = seconds, time.perf_counter()
+        self._before, self._since, self._paused = 0.0, time.perf_counter(), 0.0
         self._names: list[str] = []
         self._terms: list[Tensor] = []
         self._norms: list[Tensor] = []
         self._steps: list[int] = []
+        self._earlier = torch.empty(0), torch.empty(0)
+        if resumed:
+            self._restore(resumed)
 
     def add(self, step: int, terms: Mapping[str, Tensor]) -> None:
         """Takes in the terms of a micro-batch at step `step` (from 0), each of any shape."""
@@ -59,18 +65,29 @@ class Meter:
     @property
     def seconds(self) -> float:
         """Seconds of training, pauses apart, earlier sessions included."""
-        return self._before + time.perf_counter() - self._since
+        return self._before + (self._paused or time.perf_counter()) - self._since
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Time that is not training."""
-        start = time.perf_counter()
-        yield
-        self._since += time.perf_counter() - start
+        self._paused = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._since += time.perf_counter() - self._paused
+            self._paused = 0.0
 
-    def check(self) -> None:
-        """Raises NotFinite for the first term since the last reading that is not finite."""
-        self._gather()
+    def check(self) -> dict[str, Tensor]:
+        """The terms and norms since the last reading, as tensors of a checkpoint, from which `resumed` goes on.
+
+        Raises:
+            NotFinite: a term was not.
+        """
+        terms, norms = self._gather()
+        steps = torch.tensor(self._steps, dtype=torch.int64)
+        read_at = torch.tensor(self._before, dtype=torch.float64)
+        parts = {"terms": terms, "norms": norms, "steps": steps, "read_at": read_at}
+        return {_PREFIX + name: tensor for name, tensor in parts.items()}
 
     def read(self) -> Row:
         """The means since the last reading, the gradient's norm, and frames per second; starts anew.
@@ -82,18 +99,34 @@ class Meter:
         row: Row = dict(zip(self._names, terms.mean((0, 1)).tolist(), strict=True))
         finite = norms[norms.isfinite()]
         row["grad_norm"] = finite.mean().item() if len(finite) else None
-        row["frames_per_s"] = self.frames * len(self._norms) / (self.seconds - self._before)
+        row["frames_per_s"] = self.frames * len(norms) / (self.seconds - self._before)
         row["seconds"] = self._before = self.seconds
         self._since = time.perf_counter()
         self._terms, self._norms, self._steps = [], [], []
+        self._earlier = torch.empty(0), torch.empty(0)
         return row
+
+    def _restore(self, resumed: Checkpoint) -> None:
+        """Goes on from what `check` gave, if the checkpoint has it (those of earlier versions have not)."""
+        trained = self._before = float(resumed.state.get("seconds", 0.0))
+        parts = unread(resumed.training)
+        if parts:
+            self._earlier = parts[_PREFIX + "terms"], parts[_PREFIX + "norms"]
+            self._steps = parts[_PREFIX + "steps"].tolist()
+            self._before = float(parts[_PREFIX + "read_at"])
+            self._since -= trained - self._before
 
     def _gather(self) -> tuple[Tensor, Tensor]:
         """Terms (processes, micro-batches, terms) and norms (steps,), on the host, checked."""
-        if not self._terms:
-            return torch.empty(0), torch.empty(0)
-        terms = self.accelerator.gather(torch.stack(self._terms)[None]).cpu()
-        norms = torch.stack(self._norms).cpu()
+        terms, norms = self._earlier
+        if self._terms:
+            new = self.accelerator.gather(torch.stack(self._terms)[None]).cpu()
+            if len(terms) not in (0, len(new)):  # resumed by another number of processes
+                terms, new = terms.mean(0, keepdim=True), new.mean(0, keepdim=True)
+            terms = torch.cat([terms, new], 1) if len(terms) else new
+            norms = torch.cat([norms, torch.stack(self._norms).cpu()])
+        if not len(terms):
+            return terms, norms
         bad = (~terms.isfinite()).any(0).nonzero()
         if len(bad):
             raise NotFinite(self._names[bad[0, 1]], self._steps[bad[0, 0]] + 1)
@@ -103,6 +136,11 @@ class Meter:
             accumulate = len(self._steps) // len(norms)
             raise NotFinite("the gradient's norm", self._steps[bad[0, 0] * accumulate] + 1)
         return terms, norms
+
+
+def unread(training: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint that are a Meter's."""
+    return {name: tensor for name, tensor in training.items() if name.startswith(_PREFIX)}
 
 
 class Units:
