@@ -37,8 +37,7 @@ import torch
 from accelerate import PartialState
 
 import svg
-from data.clips import ClipStore
-from data.registry import open_split
+from data.registry import data_sets, has_split, open_split
 from data.sampling import Windows, first_frames
 from svg import pretrained
 from svg.config import DataConfig, EvalConfig, carried, command_line
@@ -256,7 +255,9 @@ def read_options(cls: type[T], argv: Sequence[str], program: str, description: s
         if named:
             print(f"{names[0]} names {', '.join(named)}, which count only where you give them", file=sys.stderr)
         helped = {"-h", "--help"} & set(argv)
-        outside = not Path(os.path.abspath(config.data.path)).is_relative_to(os.path.abspath("."))
+        outside = not all(
+            Path(os.path.abspath(path)).is_relative_to(os.path.abspath(".")) for path in data_sets(config.data.path)
+        )
         if "data" in fields and outside and not helped and not any(o.startswith("--data.path") for o in argv):
             raise ValueError(
                 f"data.path {config.data.path} is named by {names[0]} alone and lies outside of this folder: if it is "
@@ -318,9 +319,9 @@ def require_context(context: int, model: SVG) -> None:
 
 def training_batches(run: Evaluation, data: DataConfig) -> Callable[[Sequence[int]], Batches] | None:
     """Random training windows by number, or None where there are no training clips."""
-    if not (Path(data.path) / "train").is_dir():
+    if not has_split(data.path, "train"):
         return None
-    store = ClipStore(Path(data.path) / "train")
+    store = open_split(data.path, "train")
     length = min(run.config.data.frames, int(store.lengths.max()))  # as in training, or what there is
     windows = Windows(store, length, run.config.train.seed)
 
