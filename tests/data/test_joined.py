@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data import clips
 from data.clips import ClipStore, ClipWriter, JoinedStore, StoreError, merge, split
@@ -165,3 +166,14 @@ def test_a_full_disk_is_noticed_first(two: tuple[Path, Path], tmp_path: Path, mo
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))  # type: ignore[attr-defined]
     with pytest.raises(StoreError, match="GiB are free there: free some, or choose another --out"):
         merge(tmp_path / "out", two)
+
+
+def test_sheet(two: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "sheets" / "sheet.png"
+    arguments = ["sheet", str(two[0] / "train"), "--out", str(out), "--clips", "2", "--frames", "3", "--scale", "2"]
+    assert clips.main(arguments) == 0
+    sheet = np.asarray(Image.open(out))
+    assert sheet.shape == (2 * 4 * 2, 3 * 6 * 2, 3) and (sheet[:8] == 0).all() and (sheet[8:] == 2).all()
+    capsys.readouterr()
+    for option, value in {"--clips": "0", "--scale": "9999", "--out": "x.y"}.items():
+        assert clips.main([*arguments, option, value]) == 2 and f"{option} {value}" in capsys.readouterr().err
