@@ -1,11 +1,11 @@
-# The two commands: `make demo` and `make test`. The README has the same without make.
+# The two commands: `make demo` and `make test`, and `make demo-sawyer`. The README has the same without make.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: venv demo test lint clean
+.PHONY: venv demo demo-sawyer test lint clean
 
 venv: $(VENV)/.installed
 
@@ -18,6 +18,11 @@ $(VENV)/.installed: pyproject.toml
 demo: venv
 	$(BIN)/python train.py --config configs/robot_push.yaml
 	$(BIN)/python eval.py --checkpoint runs/robot_push
+
+demo-sawyer: venv
+	$(BIN)/python -m data.sawyer_push --out datasets/sawyer_push
+	$(BIN)/python train.py --config configs/sawyer_push_demo.yaml
+	$(BIN)/python eval.py --checkpoint runs/sawyer_push_demo
 
 test: venv
 	$(BIN)/python -m pytest

@@ -42,8 +42,7 @@ import torch
 from accelerate import PartialState
 
 import svg
-from data.clips import ClipStore
-from data.registry import open_split
+from data.registry import data_sets, has_split, open_split
 from data.sampling import Windows, first_frames
 from svg import pretrained
 from svg.config import DataConfig, EvalConfig, carried, command_line
@@ -270,9 +269,9 @@ def read_options(cls: type[T], argv: Sequence[str], program: str, description: s
 
 def require_named(path: str, checkpoint: str, argv: Sequence[str]) -> None:
     """Raises ValueError where a data set outside of this folder is named by a checkpoint alone."""
-    inside = Path(os.path.abspath(path)).is_relative_to(os.path.abspath("."))
-    given = any(option.partition("=")[0] == "--data.path" for option in argv)
-    if not (inside or given or named.was_named(path)):
+    here = os.path.abspath(".")
+    known = all(Path(os.path.abspath(f)).is_relative_to(here) or named.was_named(f) for f in data_sets(path))
+    if not known and not any(option.partition("=")[0] == "--data.path" for option in argv):
         raise ValueError(
             f"data.path {path} lies outside of this folder, and {checkpoint} alone names it: if it is the data set to "
             f"read, give --data.path {path}"
@@ -329,9 +328,9 @@ def require_context(context: int, model: SVG) -> None:
 
 def training_batches(run: Evaluation, data: DataConfig) -> Callable[[Sequence[int]], Batches] | None:
     """Random training windows by number, or None where there are no training clips."""
-    if not (Path(data.path) / "train").is_dir():
+    if not has_split(data.path, "train"):
         return None
-    store = ClipStore(Path(data.path) / "train")
+    store = open_split(data.path, "train")
     length = min(run.config.data.frames, int(store.lengths.max()))  # as in training, or what there is
     windows = Windows(store, length, run.config.train.seed)
 

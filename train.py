@@ -35,8 +35,9 @@ from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, gathe
 from torch import Tensor
 
 from data import robot_push
-from data.clips import ClipStore
-from data.registry import open_split
+from data.augment import Augmentation
+from data.clips import Store
+from data.registry import can_be_made, data_sets, open_split
 from data.sampling import Windows, batches, first_frames, loader
 from svg import checkpoint, pretrained
 from svg.checkpoint import Checkpoint
@@ -91,12 +92,12 @@ def main() -> int:
 
 
 def train(
-    config: Config, accelerator: Accelerator, stores: dict[str, ClipStore], learner: Learner, resumed: Checkpoint | None
+    config: Config, accelerator: Accelerator, stores: dict[str, Store], learner: Learner, resumed: Checkpoint | None
 ) -> int:
     """The loop; gives the program's exit code."""
     c, out, first = config.train, Path(config.train.out), accelerator.is_main_process
     start, processes = resumed.step if resumed else 0, accelerator.num_processes
-    windows = {split: Windows(store, config.data.frames, c.seed) for split, store in stores.items()}
+    windows = make_windows(config, stores)
     order = batches(start, c.steps, c.batch_size, c.accumulate, accelerator.process_index, processes)
     data = loader(windows["train"], order, config.data.workers)
     objective, optimizer = accelerator.prepare(learner.objective, learner.optimizer)
@@ -182,18 +183,27 @@ def make_accelerator(config: Config) -> Accelerator:
     )
 
 
-def open_data(config: Config, accelerator: Accelerator) -> dict[str, ClipStore]:
+def open_data(config: Config, accelerator: Accelerator) -> dict[str, Store]:
     """The splits by name. A simulated data set that is missing is made now, by the first process."""
     data, size, channels = config.data, config.model.size, config.model.channels
-    if accelerator.is_main_process and data.name == "robot_push" and not Path(data.path).exists() and channels == 3:
+    if accelerator.is_main_process and data.name == "robot_push" and can_be_made(data.path) and channels == 3:
         robot_push.make(
             data.path, clips=data.clips, val_clips=min(data.clips, 128), test_clips=min(data.clips, 256), size=size
         )
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        named.note(data.path)
+        for folder in data_sets(data.path):
+            named.note(folder)
     splits = ("train", "val") if config.train.eval_every else ("train",)
     return {split: open_split(data.path, split, name=data.name, size=size, channels=channels) for split in splits}
+
+
+def make_windows(config: Config, stores: dict[str, Store]) -> dict[str, Windows]:
+    """What is sampled of each split; train's windows are augmented as the configuration says."""
+    data = config.data
+    augmentation = {"train": Augmentation(data.augment_crop, data.augment_flip, data.augment_colour)}
+    seed = config.train.seed
+    return {split: Windows(store, data.frames, seed, augmentation.get(split)) for split, store in stores.items()}
 
 
 def make_learner(config: Config, accelerator: Accelerator, resumed: Checkpoint | None) -> Learner:
@@ -284,7 +294,7 @@ def score(config: Config, accelerator: Accelerator, objective: Objective, window
     return {name: sum(part.get(name, 0.0) for part in parts) / c.eval_clips for name in parts[0]}
 
 
-def show(config: Config, model: Model, store: ClipStore, stem: Path) -> Path:
+def show(config: Config, model: Model, store: Store, stem: Path) -> Path:
     """Writes what the model makes of the first validation clips, and gives the file."""
     device = next(model.parameters()).device
     if isinstance(model, VAE):

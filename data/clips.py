@@ -11,6 +11,9 @@ F frames of all clips, N clips, T frames of one clip, H W pixels, C channels, K 
 
     python -m data.clips info DIR      what a store, or a data set of stores, holds
     python -m data.clips verify DIR    compare every byte with the checksums
+    python -m data.clips sheet DIR --out FILE.png                 a contact sheet of a store
+    python -m data.clips merge --out OUT DIR DIR ...              several stores, or data sets, into one
+    python -m data.clips split --out OUT DIR --val N --test N     a store into a data set of train, val and test
 """
 
 from __future__ import annotations
@@ -18,15 +21,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Literal
 
 from data.files import StoreError
 from data.program import folder, program
 from data.store_files import MANIFEST
+from data.store_joined import JoinedStore, Store
 from data.store_reader import ClipStore, stores
+from data.store_sheet import write_sheet
+from data.store_tools import merge, split
 from data.store_writer import ClipWriter
 
-__all__ = ["MANIFEST", "ClipStore", "ClipWriter", "StoreError", "stores"]
+__all__ = ["MANIFEST", "ClipStore", "ClipWriter", "JoinedStore", "Store", "StoreError", "merge", "split", "stores"]
 
 
 def _describe(store: ClipStore) -> str:
@@ -41,20 +46,51 @@ def _describe(store: ClipStore) -> str:
     )
 
 
-@program("data.clips", interrupted="nothing was changed")
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m data.clips", description="Look at, check, join clip stores.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    where = "a store, or a data set (a folder of stores)"
+    commands.add_parser("info", help="what is there").add_argument("folder", type=folder, help=where)
+    commands.add_parser("verify", help="compare checksums").add_argument("folder", type=folder, help=where)
+    sheet = commands.add_parser("sheet", help="a contact sheet: clips below one another, their frames side by side")
+    sheet.add_argument("folder", type=folder, help="a store")
+    sheet.add_argument("--out", type=folder, required=True, help="picture to write")
+    sheet.add_argument("--clips", type=int, default=12, help="rows at most")
+    sheet.add_argument("--frames", type=int, default=8, help="columns at most")
+    sheet.add_argument("--scale", type=int, default=1, help="pixels of the sheet a pixel of a frame")
+    merging = commands.add_parser("merge", help="several stores, or data sets split by split, into one")
+    merging.add_argument("folders", type=folder, nargs="+", help="two or more stores, or two or more data sets")
+    merging.add_argument("--out", type=folder, required=True, help="store, or data set, to make")
+    splitting = commands.add_parser("split", help="a store into a data set of train, val and test")
+    splitting.add_argument("folder", type=folder, help="a store")
+    splitting.add_argument("--out", type=folder, required=True, help="data set to make")
+    splitting.add_argument("--val", type=int, default=0, help="validation clips, drawn at random")
+    splitting.add_argument("--test", type=int, default=0, help="test clips, drawn at random")
+    splitting.add_argument("--seed", type=int, default=0, help="of the draw")
+    return parser
+
+
+@program("data.clips", interrupted="nothing was written")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m data.clips", description="Look at or check clip stores.")
-    parser.add_argument("command", choices=("info", "verify"), help="info: what is there; verify: compare checksums")
-    parser.add_argument("folder", type=folder, help="a store, or a data set (a folder of stores)")
-    options = parser.parse_args(arguments)
-    command: Literal["info", "verify"] = options.command
-    for store in stores(options.folder):
-        if command == "info":
+    options = _parser().parse_args(arguments)
+    if options.command == "info":
+        for store in stores(options.folder):
             print(_describe(store))
-        else:
+    elif options.command == "verify":
+        for store in stores(options.folder):
             store.verify()
             print(f"{store.folder}: {len(store.verified)} files as written")
+    elif options.command == "sheet":
+        numbers = {"clips": options.clips, "frames": options.frames, "scale": options.scale}
+        print(write_sheet(options.folder, options.out, **numbers))
+    else:
+        if options.command == "merge":
+            made = merge(options.out, options.folders)
+        else:
+            made = split(options.folder, options.out, val=options.val, test=options.test, seed=options.seed)
+        for store in map(ClipStore, made):
+            print(_describe(store))
     return 0
 
 

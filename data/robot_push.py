@@ -23,15 +23,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
 import os
-import signal
 import sys
-import threading
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -40,20 +34,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data.clips import ClipWriter, StoreError
+from data import bair_writer
+from data.clips import ClipWriter
+from data.pool import CHUNK, cores, in_order, processes
 from data.program import folder, program
 from data.ranges import Range, refuse_outside
 from data.robot_push_render import BAIR_NAMES, CAMERAS, PALETTE, SIZES, render
 from data.robot_push_world import FPS, simulate
 from data.staging import staged
-from data.tfrecord import encode_example, write_record
 
 SPLITS = {"train": 0, "val": 1, "test": 2}
-BAIR_FOLDER = "softmotion30_44k"
-_NAMES = (*SPLITS, BAIR_FOLDER)
-RECORDS_PER_FILE = 256
-_CHUNK = 8
-"""Clips a task of a worker process."""
+_NAMES = (*SPLITS, bair_writer.FOLDER)
 
 
 @dataclass(frozen=True)
@@ -112,7 +103,7 @@ def make(
         StoreError: `out` exists, is being made by another process, or does not fit on the disk.
         ValueError: an argument is out of range.
     """
-    workers = _cores() if workers is None else workers
+    workers = cores() if workers is None else workers
     refuse_outside(
         {"size": Range(*SIZES, "pixels")},
         clips=clips,
@@ -134,13 +125,14 @@ def make(
     bytes_needed = total * frames * size**2 * 3 * len(cameras)
     with (
         staged(Path(out), _NAMES, bytes_needed, overwrite=overwrite, what="a simulated data set") as stage,
-        closing(_in_parallel(recipe, jobs, min(workers, -(-total // _CHUNK)))) as simulated,
+        processes(min(workers, -(-total // CHUNK))) as pool,
+        closing(in_order(recipe, jobs, pool)) as simulated,
         tqdm(desc=f"simulating {out}", total=total, unit="clip", disable=not progress) as bar,
     ):
         for split, count in counts.items():
             made = _counted(itertools.islice(simulated, count), bar)
             if tfrecords and count:
-                _write_tfrecords(stage / BAIR_FOLDER / split, made, count)
+                _write_tfrecords(stage / bair_writer.FOLDER / split, made, count)
             elif count:
                 _write_store(stage / split, made, size, camera, seed)
 
@@ -166,67 +158,10 @@ def _write_store(folder: Path, clips: Iterable[Clip], size: int, camera: str, se
 
 
 def _write_tfrecords(folder: Path, clips: Iterator[Clip], count: int) -> None:
-    """BAIR's files, 256 records each: raw uint8 RGB under a name that ends in `encoded`, one key a frame."""
     folder.mkdir(parents=True)
-    for first in range(0, count, RECORDS_PER_FILE):
-        last = min(first + RECORDS_PER_FILE, count) - 1
-        with open(folder / f"traj_{first}_to_{last}.tfrecords", "wb") as file:
-            for clip in itertools.islice(clips, last + 1 - first):
-                write_record(file, encode_example(_features(clip)))
-
-
-def _features(clip: Clip) -> dict[str, bytes | np.ndarray]:
-    features: dict[str, bytes | np.ndarray] = {}
-    for t, (action, position) in enumerate(zip(clip.actions, clip.positions, strict=True)):
-        for camera, frames in clip.frames.items():
-            features[f"{t}/{BAIR_NAMES[camera]}/encoded"] = frames[t].tobytes()
-        features[f"{t}/action"], features[f"{t}/endeffector_pos"] = action, position
-    return features
-
-
-def _in_parallel(recipe: partial[Clip], jobs: Iterator[tuple[str, int]], workers: int) -> Generator[Clip]:
-    """The clips of the jobs (split, index), in their order, by processes that run only a little ahead."""
-    if workers == 1:
-        yield from itertools.starmap(recipe, jobs)
-        return
-    chunks = iter(lambda: list(itertools.islice(jobs, _CHUNK)), [])
-    context = multiprocessing.get_context("spawn")  # a fork of a process that runs torch's threads can hang
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    pending: deque[Future[list[Clip]]] = deque()
-    try:
-        for chunk in chunks:
-            pending.append(pool.submit(_make_chunk, recipe, chunk))
-            if len(pending) > 2 * workers:
-                yield from pending.popleft().result()
-        for future in pending:
-            yield from future.result()
-    except BrokenProcessPool:
-        raise StoreError(
-            "the processes that simulate ended unexpectedly (out of memory?): --workers 1 does without them"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _make_chunk(recipe: partial[Clip], jobs: Sequence[tuple[str, int]]) -> list[Clip]:
-    return [recipe(*job) for job in jobs]
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when it does, however that happens."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    records = (bair_writer.features(clip.frames, BAIR_NAMES, clip.actions, clip.positions) for clip in clips)
+    for first, last in bair_writer.file_spans(count):
+        bair_writer.write_file(folder / bair_writer.file_name(first, last), records, last + 1 - first)
 
 
 @program("data.robot_push", interrupted="nothing was written")
@@ -246,13 +181,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--size", type=int, default=64, help="frame height and width (pixels)")
     add("--camera", choices=list(CAMERAS), default="top", help="top is the counterpart of BAIR's image_aux1")
     add("--seed", type=int, default=0, help="clips follow from it and from their split and index")
-    add("--workers", type=int, default=_cores(), help="processes; the clips do not depend on it")
+    add("--workers", type=int, default=cores(), help="processes; the clips do not depend on it")
     add("--tfrecords", action="store_true", help="write both cameras in BAIR's layout instead, train and test")
     add("--overwrite", action="store_true", help="replace a data set that is there")
     options = vars(parser.parse_args(arguments))
     make(**options)
     layout = (
-        f"{BAIR_FOLDER}/train and test, in BAIR's layout" if options["tfrecords"] else "clip stores train, val and test"
+        f"{bair_writer.FOLDER}/train and test, in BAIR's layout"
+        if options["tfrecords"]
+        else "clip stores train, val and test"
     )
     print(f"{options['out']}: {layout}")
     return 0

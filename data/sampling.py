@@ -18,7 +18,7 @@ from typing import Any, TypedDict, cast
 import torch
 from torch import Tensor
 
-from data.clips import ClipStore, StoreError
+from data.clips import Store, StoreError
 from data.windows import WindowReader
 from data.workers import Worker
 
@@ -85,8 +85,7 @@ class Loader:
         self._windows, self._order = windows, iter(order)
         self._pending: deque[Future[Batch]] = deque()
         self._pinned = torch.cuda.is_available()
-        arguments = str(windows.store.folder.absolute()), windows.frames, windows.seed
-        self._workers = [Worker(*arguments) for _ in range(workers)]
+        self._workers = [Worker(windows.to_json()) for _ in range(workers)]
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -166,7 +165,7 @@ def loader(windows: Windows, order: Iterable[list[int]], workers: int = 0) -> Lo
 
 
 def first_frames(
-    store: ClipStore, clips: Sequence[int], frames: int, batch_size: int, rank: int = 0, processes: int = 1
+    store: Store, clips: Sequence[int], frames: int, batch_size: int, rank: int = 0, processes: int = 1
 ) -> Iterator[Batch]:
     """Each clip's first frames, in order; of the clips this process has every `processes`-th, from the `rank`-th on.
 

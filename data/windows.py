@@ -5,12 +5,16 @@ B windows of a batch, T frames, H W pixels, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data.augment import Augmentation
 from data.files import StoreError
+from data.store_joined import JoinedStore, Store, parts
 from data.store_reader import ClipStore
 
 
@@ -21,13 +25,15 @@ class WindowReader:
         store: the clips; those with fewer than `frames` frames are never drawn.
         frames: the window's length T.
         seed: not negative.
+        augmentation: how windows are changed; by default they are not.
 
     Raises:
         StoreError: no clip is long enough.
     """
 
-    def __init__(self, store: ClipStore, frames: int, seed: int) -> None:
+    def __init__(self, store: Store, frames: int, seed: int, augmentation: Augmentation | None = None) -> None:
         self.store, self.frames, self.seed = store, frames, seed
+        self.augmentation = augmentation or Augmentation()
         self._before = np.concatenate(([0], np.cumsum(np.maximum(store.lengths - frames + 1, 0))))  # each clip's first
         if not self._before[-1]:
             longest = store.lengths.max()
@@ -47,4 +53,21 @@ class WindowReader:
     def read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """Frames (B, T, H, W, C) of the windows with these sample indices."""
         clips, starts = self.draw(indices)
-        return self.store.gather(clips, starts, self.frames)
+        windows = self.store.gather(clips, starts, self.frames)
+        if self.augmentation:
+            for position, index in enumerate(indices):
+                windows[position] = self.augmentation.apply(windows[position], self.seed, index)
+        return windows
+
+    def to_json(self) -> dict[str, Any]:
+        """The arguments, for another process; its `from_json` reads the same windows."""
+        folders = [str(store.folder.absolute()) for store in parts(self.store)]
+        augmentation = dataclasses.asdict(self.augmentation)
+        return {"folders": folders, "frames": self.frames, "seed": self.seed, "augmentation": augmentation}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> WindowReader:
+        """The reader that `to_json` describes."""
+        stores = [ClipStore(folder) for folder in values["folders"]]
+        store = stores[0] if len(stores) == 1 else JoinedStore(stores)
+        return WindowReader(store, values["frames"], values["seed"], Augmentation(**values["augmentation"]))

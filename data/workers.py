@@ -37,10 +37,10 @@ class Worker:
     """One process that reads windows; a thread at a time may ask it.
 
     Args:
-        folder, frames, seed: of the `WindowReader` that it makes.
+        arguments: of the `WindowReader` that it makes, as `to_json` gives them.
     """
 
-    def __init__(self, folder: str, frames: int, seed: int) -> None:
+    def __init__(self, arguments: dict[str, Any]) -> None:
         path = json.dumps([os.path.abspath(entry) for entry in sys.path])
         command = [sys.executable, "-I", "-c", _CODE, path]
         # Ctrl-C and SIGTERM go to all processes of a job; the main one saves first, so they stay blocked in its workers
@@ -51,7 +51,7 @@ class Worker:
         finally:
             if before is not None:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self._arguments = {"folder": folder, "frames": frames, "seed": seed}
+        self._arguments = arguments
 
     def read_into(self, indices: Sequence[int], buffer: memoryview) -> None:
         """Fills a buffer with the frames of these windows.
@@ -110,7 +110,6 @@ class Worker:
 
 def serve() -> None:
     """The worker's side: answers requests until their pipe ends."""
-    from data.store_reader import ClipStore
     from data.windows import WindowReader
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -121,7 +120,7 @@ def serve() -> None:
         request: dict[str, Any] = json.loads(line)
         try:
             if reader is None:
-                reader = WindowReader(ClipStore(request["folder"]), request["frames"], request["seed"])
+                reader = WindowReader.from_json(request)
             frames = reader.read(request["indices"])
             sound, reply = True, frames.data.cast("B")
         except Exception as error:

@@ -27,13 +27,19 @@ class DataConfig:
     name: str = "robot_push"
     """How the data set is made (robot_push, bair, ...): names the command to run when it is missing."""
     path: Annotated[str, NotEmpty()] = "datasets/robot_push"
-    """Folder with the stores train, val and test."""
+    """Folder with the stores train, val and test; several with commas between, or a glob, are read as one."""
     clips: Annotated[int, Range(1, 10**7)] = 1500
     """Training clips to simulate when a robot_push data set is missing."""
     frames: Annotated[int, Range(1, 10**4)] = 12
     """Length of a training window, context included (frames)."""
     workers: Annotated[int, Range(0, 256), OnlyGiven] = 2
     """Loader processes per training process."""
+    augment_crop: Annotated[int, Range(0, 1024)] = 0
+    """Training windows are moved by up to so many pixels, one draw a window; for small data sets."""
+    augment_flip: bool = False
+    """Every second training window is mirrored, left for right."""
+    augment_colour: Annotated[float, Range(0, 1, below_high=True)] = 0.0
+    """Brightness, contrast and colour of training windows change by up to 1 +- this, one draw a window."""
 
     def __post_init__(self) -> None:
         check_fields(self, "data.")

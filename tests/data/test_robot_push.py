@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import robot_push
+from data import bair_writer, robot_push
 from data.clips import ClipStore, StoreError
 from data.robot_push import Clip, make, make_clip
 from data.robot_push_render import CAMERAS, PALETTE, render
@@ -272,7 +272,7 @@ def test_two_runs_do_not_write_the_same_data_set(tmp_path: Path) -> None:
 
 
 def test_tfrecords(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(robot_push, "RECORDS_PER_FILE", 4)
+    monkeypatch.setattr(bair_writer, "RECORDS_PER_FILE", 4)
     make(tmp_path / "bair", workers=1, tfrecords=True, **SMALL)
     folder = tmp_path / "bair" / "softmotion30_44k"
     names = {split.name: sorted(path.name for path in split.iterdir()) for split in folder.iterdir()}
