@@ -121,18 +121,16 @@ def _write_traceback() -> str:
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends the process after a failure, whatever its children, threads and libraries are at."""
-    import atexit
-
+    """Ends the program after a failure, whatever its children, threads and libraries are at."""
     _end_children()
-    late = threading.Timer(LEAVING_WITHIN, os._exit, (code,))
-    late.daemon = True
-    late.start()
-    try:
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-    finally:
+
+    def insist() -> None:
+        threading.main_thread().join()  # then Python waits for threads, and for what libraries do at the end
+        time.sleep(LEAVING_WITHIN)
         os._exit(code)
+
+    threading.Thread(target=insist, daemon=True).start()
+    sys.exit(code)
 
 
 def _end_children() -> None:

@@ -10,6 +10,7 @@ the same. Ends with a table and, if anything is to be mended, with exit code 1; 
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import re
 import resource
@@ -91,6 +92,7 @@ _OTHER, _UNCAUGHT = 98, 99
 
 def _read(kind: Kind, folder: Path, expected: object, printed: int) -> None:
     """The forked process: never returns."""
+    atexit._clear()  # what is cleaned up at an end is the first process's
     os.dup2(printed, 1)
     os.dup2(printed, 2)
     code = _UNCAUGHT
