@@ -1,7 +1,8 @@
 """Results that outlive an interruption: one JSON line a clip, appended as each is done; and the work on one clip after
 another, shared by processes, that goes on from them.
 
-    FOLDER/NAME.PROTOCOL.jsonl      all that was kept: the line {"format": 2, "protocol": DIGEST}, then a line a clip
+    FOLDER/NAME.PROTOCOL.jsonl      all that was kept: the line {"format": 2, "protocol": DIGEST}, then a line a clip,
+                                    each with a checksum of its own
     FOLDER/NAME.PROTOCOL.3.jsonl    what process 3 has added since
 
 PROTOCOL is the digest's beginning, so that results of another checkpoint, seed, horizon, ... are never taken over, nor
@@ -13,6 +14,7 @@ B clips, T frames, C channels, H W pixels.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,25 +78,42 @@ class Journal:
         path = self.path.with_suffix(f".{process}.jsonl")
         start = "" if path.exists() else self._lines([])
         with path.open("a", encoding="utf-8") as file:
-            file.write(start + "".join(json.dumps(record) + "\n" for record in records))
+            file.write(start + "".join(map(_line, records)))
 
     @property
     def _header(self) -> Record:
         return {"format": FORMAT, "protocol": self.protocol}
 
     def _lines(self, records: Iterable[Record]) -> str:
-        return "".join(json.dumps(line) + "\n" for line in [self._header, *records])
+        return json.dumps(self._header) + "\n" + "".join(map(_line, records))
 
     def _read(self, path: Path) -> list[Record]:
-        """The records of a file of this protocol, up to the first line that is damaged or was being written."""
-        values: list[Record] = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
-                try:
-                    values.append(json.loads(line if line.endswith("\n") else ""))
-                except ValueError:
-                    break
-        return values[1:] if values[:1] == [self._header] else []
+        """The records of a file of this protocol, without those that are damaged or were being written."""
+        if not path.exists():
+            return []
+        header, *lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        if header != json.dumps(self._header):
+            return []
+        return [record for record in map(_record, lines) if record is not None]
+
+
+def _line(record: Record) -> str:
+    """A record as a line of JSON, with the checksum of the rest as its last entry."""
+    return json.dumps({**record, "crc32": _checksum(record)}) + "\n"
+
+
+def _record(line: str) -> Record | None:
+    """The record of a line; None where its checksum is another."""
+    try:
+        record = json.loads(line)
+        found = record.pop("crc32")
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        return None
+    return record if found == _checksum(record) else None
+
+
+def _checksum(record: Record) -> int:
+    return zlib.crc32(json.dumps(record).encode())
 
 
 def each_clip(

@@ -197,6 +197,6 @@ KINDS: dict[str, Kind] = {
     "gif": Kind(make_model, "a.gif", predict("a.gif"), predicted, False),
     "mp4": Kind(make_model, "a.mp4", predict("a.mp4"), predicted, False),
     "webp": Kind(make_model, "a.webp", predict("a.webp"), predicted, False),
-    "evaluation-journal": Kind(make_evaluation, "journal", score_again, scored, False, TEXT, r"clips\.|clip "),
+    "evaluation-journal": Kind(make_evaluation, "journal", score_again, scored, True, TEXT, r"clips\.|clip "),
     "lpips-weights": Kind(make_weights, "alexnet.pth", perceive, scored, False, names="alexnet|lpips"),
 }

@@ -32,13 +32,30 @@ def test_merging_gathers_all_processes_in_order(tmp_path: Path) -> None:
     assert list(Journal(journal.folder, DIGEST).records()) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("cut", [1, 10])
+def test_a_damaged_line_is_left_out_and_the_others_stay(tmp_path: Path) -> None:
+    journal = written(tmp_path)
+    journal.merge()
+    lines = journal.path.read_text().splitlines()
+    for number, (before, after) in {1: ("2.0", "3.0"), 3: ("0.33", "0.34")}.items():
+        damaged = [line.replace(before, after) if i == number else line for i, line in enumerate(lines)]
+        assert damaged != lines
+        journal.path.write_text("\n".join([*damaged, ""]))
+        assert len(journal.records()) == 3 and lines[number].split()[1].strip(",") not in journal.records()
+    for line in ("[" * 100_000, "3", "null", '"x"', "{}", '{"clip": 9}', '{"clip": 9, "crc32": "x"}'):
+        journal.path.write_text("\n".join([*lines, line, ""]))
+        assert list(journal.records()) == [0, 1, 2, 4]
+    journal.path.write_text("\n".join(["[" * 100_000, *lines[1:], ""]))
+    assert journal.records() == {}
+
+
+@pytest.mark.parametrize("cut", [1, 2, 10])
 def test_a_line_cut_short_is_left_out(tmp_path: Path, cut: int) -> None:
+    """But for the end of the line, which its checksum does without."""
     journal = written(tmp_path)
     part = journal.path.with_suffix(".1.jsonl")
     part.write_bytes(part.read_bytes()[:-cut])
     journal.merge()
-    assert list(journal.records()) == [0, 2, 4]
+    assert list(journal.records()) == ([0, 1, 2, 4] if cut == 1 else [0, 2, 4])
 
 
 def test_another_protocol_has_its_own_file(tmp_path: Path) -> None:
