@@ -174,7 +174,10 @@ def main() -> int:
         bad, late = sum(bool(outcome.complaint) for outcome in outcomes), sum(outcome.done for outcome in outcomes)
         told = sum(bool(outcome.awaited) for outcome in outcomes)
         children = f", {told} of them of a child that the program has to tell of" if told else ""
-        print(f"{name}: {len(outcomes) - late} kills{children}; {bad} lost, hanging or untold ({late} came too late)")
+        print(
+            f"{name}: {len(outcomes) - late} kills{children}; {bad} lost, hanging or untold ({late} came too late)",
+            flush=True,
+        )
         wrong += bad
     return 1 if wrong else 0
 
