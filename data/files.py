@@ -30,8 +30,8 @@ T = TypeVar("T")
 
 _JSON_BYTES = 1 << 28
 """Largest JSON file or line (bytes); the manifest of a million damaged records has half of it."""
-_DEPTH = 16
-"""Deepest nesting of JSON."""
+_DEPTH = 64
+"""Deepest nesting of JSON; a store that was merged of merged ones has three levels for each time."""
 _NPY_MAGIC = b"\x93NUMPY"
 _NPY_LONGEST = 1 << 12
 """Longest .npy header (bytes); numpy's own have 118."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from data.files import StoreError
+from data.program import signals_held
 
 CHUNK = 8
 """Jobs a task of a worker process."""
@@ -68,7 +69,8 @@ def in_order(recipe: Callable[..., T], jobs: Iterable[tuple[Any, ...]], pool: Po
     pending: deque[Future[list[T]]] = deque()
     try:
         for chunk in chunks:
-            pending.append(pool.executor.submit(_make_chunk, recipe, chunk))
+            with signals_held():  # it starts the processes, which load libraries before they are told to ignore Ctrl-C
+                pending.append(pool.executor.submit(_make_chunk, recipe, chunk))
             if len(pending) > 2 * pool.workers:
                 yield from pending.popleft().result()
         while pending:
@@ -94,6 +96,8 @@ def _make_chunk(recipe: Callable[..., T], jobs: list[tuple[Any, ...]]) -> list[T
 def _start_worker() -> None:
     """Leave Ctrl-C to the parent, and end when it does, however that happens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

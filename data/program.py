@@ -15,7 +15,8 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -65,6 +66,20 @@ def quiet_while_loading() -> None:
     """Until the decorated main function begins, Ctrl-C is one line, whatever library is just being imported."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupted_while_loading)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Processes started in the block are born with Ctrl-C and SIGTERM blocked, which go to all processes of a terminal
+    or a job: the main one decides what follows. They come to this process when the block ends."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _interrupted_while_loading(number: int, frame: FrameType | None) -> NoReturn:

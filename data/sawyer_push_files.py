@@ -12,15 +12,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from tqdm import tqdm
 
 from data import bair_writer
 from data.clips import MANIFEST, ClipStore, ClipWriter, StoreError
+from data.files import check, naming, read_json
 from data.sawyer_push_rules import ARRAYS, FPS
 from data.sawyer_push_studio import SPLITS, Clip
 from data.staging import locked
+from data.store_files import JOURNAL
 
 CAMERAS = {"aux1": "image_aux1", "main": "image_main"}
 """The cameras, and the names of their counterparts in BAIR's records."""
@@ -79,6 +81,12 @@ class Watch:
         self.bar.update()
 
 
+class Progress(TypedDict):
+    """What the journal says at a checkpoint."""
+
+    takes: int
+
+
 class Stores:
     """A data set of clip stores."""
 
@@ -129,7 +137,10 @@ class Stores:
             overwrite=self.overwrite,
             resume=True,
         ) as writer:
-            takes = (writer.state or {"takes": 0})["takes"]
+            progress = writer.state or Progress(takes=0)
+            with naming(writer.partial / JOURNAL, f"delete {writer.partial} to start again"):
+                check(progress, Progress)
+            takes = progress["takes"]
             watch.skip(len(writer))
             jobs = ((split, index) for index in range(len(writer), count))
             with closing(simulate(jobs)) as made:
@@ -157,10 +168,8 @@ class Records:
         _refuse_others(self.out, {bair_writer.FOLDER, self.NOTE, f".{self.NOTE}.partial"})
         self.wanted = wanted | {"size": self.size, "clips": counts}
         note = self.out / self.NOTE
-        try:
-            there = dict(json.loads(note.read_text(encoding="utf-8"))) if note.exists() else {}
-        except (TypeError, ValueError) as error:
-            raise StoreError(f"{note} cannot be read ({error}): delete {self.out} to start again") from None
+        again = f"delete {self.out} to start again"
+        there = read_json(note, dict[str, Any], again) if note.exists() else {}
         different = [name for name, value in self.wanted.items() if there.get(name) != value]
         if different and (self.out / bair_writer.FOLDER).exists():
             if not overwrite:

@@ -5,6 +5,7 @@ T frames of a clip.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,8 @@ def merge(out: str | os.PathLike[str], folders: Sequence[str | os.PathLike[str]]
         check_alike(group)
         _refuse_existing(target)
     check_disk(Path(out), sum(sum(store.sizes.values()) for one in found for store in one))
+    for store in itertools.chain(*found):
+        store.verify()  # or damage would go into the new store's checksums
     for target, group in groups.items():
         parts = [_origin(store) for store in group]
         arrays = set.intersection(*(set(store.arrays.items()) for store in group))
@@ -85,6 +88,7 @@ def split(
     for target in targets.values():
         _refuse_existing(target)
     check_disk(Path(out), sum(store.sizes.values()))
+    store.verify()  # or damage would go into the new stores' checksums
     for name, target in targets.items():
         details = {"split_of": _origin(store), "seed": seed, "val": val, "test": test}
         clips = [(store, int(clip)) for clip in np.sort(parts[name])]

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 from data.files import StoreError
+from data.program import signals_held
 
 _REPLY = struct.Struct("<?Q")
 """Whether it is frames (else the text of an error), and the bytes that follow."""
@@ -43,14 +44,8 @@ class Worker:
     def __init__(self, arguments: dict[str, Any]) -> None:
         path = json.dumps([os.path.abspath(entry) for entry in sys.path])
         command = [sys.executable, "-I", "-c", _CODE, path]
-        # Ctrl-C and SIGTERM go to all processes of a job; the main one saves first, so they stay blocked in its workers
-        masked = {signal.SIGINT, signal.SIGTERM}
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, masked) if hasattr(signal, "pthread_sigmask") else None
-        try:
+        with signals_held():
             self.process = _popen(command)
-        finally:
-            if before is not None:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._arguments = arguments
 
     def read_into(self, indices: Sequence[int], buffer: memoryview) -> None:

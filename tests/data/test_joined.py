@@ -177,3 +177,16 @@ def test_sheet(two: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFix
     capsys.readouterr()
     for option, value in {"--clips": "0", "--scale": "9999", "--out": "x.y"}.items():
         assert clips.main([*arguments, option, value]) == 2 and f"{option} {value}" in capsys.readouterr().err
+
+
+def test_damage_is_not_copied_under_a_new_checksum(two: tuple[Path, Path], tmp_path: Path) -> None:
+    """Neither by merging nor by splitting."""
+    path = two[1] / "train" / "frames.npy"
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(StoreError, match=r"frames\.npy differs from its checksum"):
+        merge(tmp_path / "merged", two)
+    with pytest.raises(StoreError, match=r"frames\.npy differs from its checksum"):
+        split(two[1] / "train", tmp_path / "parts", val=1, test=0)
+    assert not (tmp_path / "merged").exists() and not (tmp_path / "parts").exists()

@@ -17,7 +17,7 @@ import sklearn.datasets
 import torchvision.datasets  # noqa: F401 (loaded before the forks)
 from PIL import Image
 
-from data import bair, clips, images
+from data import bair, clips, images, sawyer_push
 from data.clips import ClipStore, ClipWriter
 from data.tfrecord import encode_example, write_record
 from tests.faults.damage import TEXT
@@ -190,6 +190,12 @@ def write_digits(folder: Path) -> int:
     return images.main(["--name", "digits", "--out", str(folder / "out")])
 
 
+def sawyer(folder: Path) -> int:
+    """data.sawyer_push in BAIR's layout; once its files are there, it reads the note beside them."""
+    sizes = ["--clips", "2", "--test-clips", "1", "--frames", "2", "--workers", "1"]
+    return sawyer_push.main(["--out", str(folder / "out"), "--tfrecords", *sizes])
+
+
 _PICTURE = r"image 1 of .*\(train\)"
 
 KINDS = {
@@ -207,6 +213,15 @@ KINDS = {
     ),
     "interrupted-frames": Kind(
         make_interrupted, "out/.train.partial/frames.npy", convert("raw"), digests("out"), checked=True
+    ),
+    "sawyer-note": Kind(
+        sawyer,
+        "out/sawyer_push.json",
+        sawyer,
+        digests("out"),
+        checked=False,
+        damages=TEXT,
+        names=r"sawyer_push\.json|/out is there, with another",
     ),
     "mnist-images": Kind(
         make_mnist, "files/MNIST/raw/train-images-idx3-ubyte", write_mnist, digests("out"), False, names="MNIST/raw/"

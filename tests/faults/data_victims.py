@@ -51,6 +51,13 @@ def simulate(prepared: Path, folder: Path) -> list[str]:
     return [sys.executable, "-m", "data.robot_push", "--out", str(folder / "set"), *options]
 
 
+def simulate_sawyer(prepared: Path, folder: Path) -> list[str]:
+    """data.sawyer_push with two workers."""
+    sizes = {"--clips": "20", "--val-clips": "4", "--test-clips": "4", "--frames": "4", "--workers": "2"}
+    options = [part for pair in sizes.items() for part in pair]
+    return [sys.executable, "-m", "data.sawyer_push", "--out", str(folder / "set"), *options]
+
+
 def make_records(prepared: Path) -> None:
     """BAIR's layout, simulated."""
     sizes = {"clips": 40, "test_clips": 8, "frames": 4, "size": 32, "workers": 1}
@@ -121,6 +128,7 @@ def kill_a_loader_worker(process: subprocess.Popen[str]) -> str:
 
 VICTIMS = {
     "robot_push": Victim(nothing, simulate, whole, finished="set exists: choose another folder"),
+    "sawyer_push": Victim(nothing, simulate_sawyer, whole),
     "bair": Victim(make_records, convert, whole),
     "loader": Victim(make_training, train, weights, strike=kill_a_loader_worker),
 }

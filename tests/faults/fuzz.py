@@ -130,10 +130,11 @@ def fuzz(name: str, kind: Kind, seed: int, count: int, keep: Path | None = None)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
         sound = Path(place, "sound")
         sound.mkdir()
-        kind.make(sound)
         folder = Path(place, "case")
-        shutil.copytree(sound, folder, symlinks=True)
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere), chdir(folder):
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere), chdir(place):
+            kind.make(sound)
+            shutil.copytree(sound, folder, symlinks=True)
+            os.chdir(folder)
             if kind.read(folder) != 0:
                 raise RuntimeError(f"the sound files of {name} are refused")
             expected = kind.result(folder)
