@@ -10,6 +10,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,12 +32,11 @@ import train
 from data.clips import ClipStore, ClipWriter
 from data.sampling import Windows
 from svg import checkpoint
-from svg.config import ObjectiveConfig, TrainConfig
-from svg.models.base import evaluating
-from svg.objective import Objective
+from svg.config import TrainConfig, config_from_dict
 from svg.runtime.program import Stop
+from svg.runtime.reading import read_yaml
 from svg.training import runs
-from svg.training.meter import Display, Meter
+from svg.training.meter import Display, Meter, Units
 from svg.training.optim import Average, learning_rate
 from tests.helpers.device_reads import DeviceReads
 
@@ -190,12 +190,6 @@ def test_two_processes_train_and_resume(config, run, tmp_path):
         assert output.count("is finished after") == 1 and "Warning" not in output
     assert checkpoints(out) == ["step_00000008", "step_00000012"]
     assert [row["step"] for row in rows(out)] == [2, 4, 6, 8, 10, 12]
-    # What both processes validated is the one model that is saved.
-    model = svg.load(out)
-    batch = Windows(ClipStore(config.parent / "data/val"), 4, 0).__getitems__(range(3))
-    with evaluating(model):
-        nll = Objective(model, ObjectiveConfig())(batch["frames"], batch["index"])[1]["nll"].mean()
-    assert rows(out)[-1]["val_nll"] == pytest.approx(float(nll), rel=1e-5)
     # The same clips and noise as one process; BatchNorm sees half of the batch at a time.
     run("--train.steps", "2", "--train.decay", "none")
     alone = rows(tmp_path / "run")[0]
@@ -242,6 +236,35 @@ def test_what_one_of_two_processes_cannot_do_is_one_line(config, tmp_path, troub
     assert "Traceback" not in output
     errors = [line for line in output.splitlines() if "error" in line.lower()]
     assert len(errors) == 1 and errors[0].startswith("error: "), output
+
+
+def validated(rank: int, processes: int, config: Path, out: Path) -> None:
+    """Writes what a process's `validate` gives, whose weights and statistics differ from those of others."""
+    if processes > 1:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": (out / "port").read_text()}
+    torch.set_num_threads(1)
+    values = read_yaml(config)
+    values["train"] |= {"out": str(out / "run"), "ema": 0.9}
+    settings = config_from_dict(values)
+    accelerator = train.make_accelerator(settings)
+    learner = train.make_learner(settings, accelerator, None)
+    for tensor in learner.model.state_dict().values():
+        tensor.add_(rank)
+    windows = Windows(ClipStore(config.parent / "data/val"), 4, 0)
+    row = train.validate(settings, accelerator, learner, windows, Units(settings), Display(0, 1, False), 1)
+    (out / f"{processes}-{rank}.json").write_text(json.dumps(row))
+
+
+def test_processes_validate_one_model_together(config, tmp_path):
+    """The first one's, whatever the others' statistics are."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        (tmp_path / "port").write_text(str(probe.getsockname()[1]))
+    torch.multiprocessing.spawn(validated, (2, config, tmp_path), 2)
+    torch.multiprocessing.spawn(validated, (1, config, tmp_path), 1)
+    one, first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+    assert first == second == pytest.approx(one, rel=1e-6) and "val_bits_per_dim" in one
 
 
 def test_a_run_leaves_what_the_readme_promises(run, tmp_path):

@@ -72,17 +72,39 @@ class Learner:
             raise NotFinite(list(checked)[wrong[0]], step if wrong[0] < after else step + 1)
 
     def restore(self, saved: Checkpoint) -> None:
-        """Puts back what `checkpoint` gave. Raises CheckpointError where it does not fit."""
+        """Puts back what `checkpoint` gave. Raises CheckpointError, naming the first tensor that does not fit."""
         own = self.objective.state_dict()
-        missing = own.keys() - saved.training.keys()
-        if missing:
-            raise CheckpointError(f"the checkpoint of step {saved.step} lacks tensor {min(missing)}")
+        _require_fit(own, saved.training, saved.step)
+        names = self._names()
+        for parameter, name in names.items():
+            moments = {f"optimizer.{key}/{name}": parameter for key in ("exp_avg", "exp_avg_sq")}
+            moments[f"optimizer.step/{name}"] = torch.tensor(0)
+            if moments.keys() & saved.training.keys():  # else it has had no gradient yet
+                _require_fit(moments, saved.training, saved.step)
         self.objective.load_state_dict({name: saved.training[name] for name in own})
-        load_optimizer_tensors(self.optimizer, self._names(), saved.training)
+        load_optimizer_tensors(self.optimizer, names, saved.training)
         if self.average:
+            _require_fit(self.average.model.state_dict(), saved.weights, saved.step)
             self.average.model.load_state_dict(saved.weights)
-        if self.scaler and saved.state["scaler"]:
-            self.scaler.load_state_dict(saved.state["scaler"])
+        if self.scaler and saved.state.get("scaler"):
+            try:
+                self.scaler.load_state_dict(saved.state["scaler"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise CheckpointError(f"the checkpoint of step {saved.step} has a damaged scaler ({error!r})") from None
 
     def _names(self) -> dict[Tensor, str]:
         return {parameter: name for name, parameter in self.objective.named_parameters()}
+
+
+def _require_fit(own: Mapping[str, Tensor], saved: Mapping[str, Tensor], step: int) -> None:
+    """Raises CheckpointError where saved tensors lack one of these, or have it in another shape, or not finite."""
+    for name, tensor in own.items():
+        if name not in saved:
+            problem = f"lacks tensor {name}"
+        elif saved[name].shape != tensor.shape:
+            problem = f"has tensor {name} of shape {tuple(saved[name].shape)}, not {tuple(tensor.shape)}"
+        elif saved[name].is_floating_point() and not saved[name].isfinite().all():
+            problem = f"has tensor {name}, which is not finite (training diverged)"
+        else:
+            continue
+        raise CheckpointError(f"the checkpoint of step {step} {problem}: move it away to go on from the one before")

@@ -14,14 +14,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from svg import likelihoods
-from svg.checkpoint import Checkpoint
+from svg.checkpoint import Checkpoint, CheckpointError
 from svg.config import Config
 from svg.metrics import MSE_FLOOR
 
 Row = dict[str, float | None]
 """A line of metrics.jsonl."""
 _PREFIX = "meter."
-"""Of the tensors that a checkpoint keeps of a Meter."""
+"""Of the names of the tensors that a checkpoint keeps of a Meter."""
+_DIMS = {"terms": 3, "norms": 1, "steps": 1, "read_at": 0}
+"""Those tensors, and how many dimensions each has."""
 
 
 class NotFinite(ArithmeticError):
@@ -48,7 +50,7 @@ class Meter:
         self._terms: list[Tensor] = []
         self._norms: list[Tensor] = []
         self._steps: list[int] = []
-        self._earlier = torch.empty(0), torch.empty(0)
+        self._earlier = torch.empty(0, 0, 0), torch.empty(0)
         if resumed:
             self._restore(resumed)
 
@@ -103,24 +105,30 @@ class Meter:
         row["seconds"] = self._before = self.seconds
         self._since = time.perf_counter()
         self._terms, self._norms, self._steps = [], [], []
-        self._earlier = torch.empty(0), torch.empty(0)
+        self._earlier = torch.empty(0, 0, 0), torch.empty(0)
         return row
 
     def _restore(self, resumed: Checkpoint) -> None:
         """Goes on from what `check` gave, if the checkpoint has it (those of earlier versions have not)."""
         trained = self._before = float(resumed.state.get("seconds", 0.0))
-        parts = unread(resumed.training)
-        if parts:
-            self._earlier = parts[_PREFIX + "terms"], parts[_PREFIX + "norms"]
-            self._steps = parts[_PREFIX + "steps"].tolist()
-            self._before = float(parts[_PREFIX + "read_at"])
-            self._since -= trained - self._before
+        parts = {name.removeprefix(_PREFIX): tensor for name, tensor in unread(resumed.training).items()}
+        if not parts.get("steps", torch.empty(0)).numel():
+            return
+        dims = {name: tensor.ndim for name, tensor in parts.items()}
+        if dims != _DIMS or parts["terms"].shape[1] != len(parts["steps"]):
+            raise CheckpointError(f"the checkpoint of step {resumed.step} has damaged tensors {_PREFIX}*")
+        self._earlier = parts["terms"], parts["norms"]
+        self._steps = parts["steps"].tolist()
+        self._before = parts["read_at"].item()
+        self._since -= trained - self._before
 
     def _gather(self) -> tuple[Tensor, Tensor]:
         """Terms (processes, micro-batches, terms) and norms (steps,), on the host, checked."""
         terms, norms = self._earlier
         if self._terms:
             new = self.accelerator.gather(torch.stack(self._terms)[None]).cpu()
+            if len(terms) and terms.shape[2] != new.shape[2]:  # of a version with other terms
+                terms, norms, self._steps = terms[:0], norms[:0], self._steps[-len(self._terms) :]
             if len(terms) not in (0, len(new)):  # resumed by another number of processes
                 terms, new = terms.mean(0, keepdim=True), new.mean(0, keepdim=True)
             terms = torch.cat([terms, new], 1) if len(terms) else new
