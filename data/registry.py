@@ -64,6 +64,8 @@ def open_split(
 
 
 def _open_one(path: Path, split: str, name: str, size: int | None, channels: int | None) -> ClipStore:
+    if not path.is_dir() and glob.has_magic(str(path)):
+        raise StoreError(f"data.path {path} matches no folder: put it in quotes, or name the folders")
     if not path.is_dir():
         command = COMMANDS.get(name)
         remedy = f"make it with: {command.format(path=path)}" if command else "data.path names the data set's folder"

@@ -53,8 +53,7 @@ def report(folder: str | os.PathLike[str]) -> str:
     """
     lines = []
     for store in stores(folder):
-        share, details = shares(store), store.manifest["details"]
-        origins = [part["details"] for part in details.get("merged", [details.get("split_of", {"details": details})])]
+        share, details = shares(store), dict(store.manifest["details"])
         lines += [
             f"{store.folder}: {len(store):,} clips, {share['toys']:.1f} toys a clip",
             f"  a toy moves more than {100 * MOVED:.0f} cm      {share['moved']:7.2%} of clips "
@@ -63,10 +62,17 @@ def report(folder: str | os.PathLike[str]) -> str:
             f"  a toy leaves the bin           {share['out']:7.2%} of clips",
             f"  a toy is faster than {FASTEST} m/s   {share['flying']:7.2%} of clips",
         ]
-        if "takes" in details:
+        if isinstance(details.get("takes"), int):
             lines.append(f"  takes drawn a clip             {details['takes'] / len(store):7.2f}")
-        lines += dict.fromkeys(f"  {made}" for made in map(_made_by, origins))
+        lines += dict.fromkeys(f"  {_made_by(origin)}" for origin in _origins(details))
     return "\n".join(lines)
+
+
+def _origins(details: Any) -> list[dict[str, Any]]:
+    """The details of the stores that a store was merged or split from, or its own."""
+    parts = details.get("merged") or [details.get("split_of")]
+    found = [part.get("details") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    return [origin for origin in found if isinstance(origin, dict)] or [details]
 
 
 def _made_by(details: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ import importlib.metadata
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -144,7 +145,8 @@ def studio(size: int) -> Studio:
     model = build(assets)
     world = World(model)
     try:
-        painter = Painter(model, size)
+        with warnings.catch_warnings(action="ignore"):  # what is wrong is in the error
+            painter = Painter(model, size)
     except Exception as error:  # so does making a context
         raise Unavailable(_no_opengl(error)) from None
     version = importlib.metadata.version
