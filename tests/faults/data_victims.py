@@ -115,9 +115,9 @@ def weights(folder: Path) -> object:
 def kill_a_loader_worker(process: subprocess.Popen[str]) -> str:
     """As the system does where memory is short; before there is one, nothing is killed."""
     try:
-        children = psutil.Process(process.pid).children()
+        children = psutil.Process(process.pid).children(recursive=True)
         workers = [child for child in children if "data.workers" in " ".join(child.cmdline())]
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return ""
     if not workers:
         process.kill()

@@ -27,6 +27,9 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
 """Seconds within which orphans, and a program that lost a worker, must end; on idle cores it takes under 10."""
 
+TOLD = (1, 2, 128 + signal.SIGKILL)
+"""Exit codes of a program that says what happened; the last one says that a process of several was killed."""
+
 
 @dataclass(frozen=True)
 class Victim:
@@ -39,7 +42,7 @@ class Victim:
     result: Callable[[Path], object]
     """What is compared, of the filled folder."""
     strike: Callable[[subprocess.Popen[str]], str] = lambda process: _kill(process)
-    """Kills; gives a text that the program must print, if it is to end by itself with exit code 1 or 2, else ''."""
+    """Kills; gives a text that the program must print if it is to end by itself, with a code of `TOLD`; else ''."""
     finished: str = ""
     """What the command again prints if the killed one was done already, with exit code 2."""
 
@@ -87,7 +90,7 @@ def kill_once(victim: Victim, prepared: Path, folder: Path, after: float, expect
         for orphan in orphans:
             orphan.kill()
         return Outcome(after, done, awaited, f"leaves {len(orphans)} processes: {orphans}")
-    if awaited and not (code in (1, 2) and awaited in text and "Traceback" not in text and text.count("error: ") == 1):
+    if awaited and not (code in TOLD and awaited in text and "Traceback" not in text and text.count("error: ") == 1):
         return Outcome(after, done, awaited, f"exit code {code}, printed: {text[-300:]}")
     again = subprocess.run(
         victim.command(prepared, folder), cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=600
@@ -154,9 +157,9 @@ def _children(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 def victims() -> dict[str, Victim]:
     """All programs by name."""
-    from tests.faults import data_victims, svg_victims
+    from tests.faults import data_victims, group_victims, svg_victims
 
-    return {**data_victims.VICTIMS, **svg_victims.VICTIMS}
+    return {**data_victims.VICTIMS, **svg_victims.VICTIMS, **group_victims.VICTIMS}
 
 
 def main() -> int:
