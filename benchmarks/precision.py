@@ -16,6 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.harness import parse, parser, publish
+from svg.runtime.launched import tied
 
 MODEL = ("--model.backbone", "dcgan", "--model.width", "16", "--model.z_dim", "16", "--train.batch_size", "8")
 
@@ -26,7 +27,7 @@ def train(precision: str, seed: int, steps: int, runs: Path) -> dict[str, float]
     command = [sys.executable, "train.py", "--config", "configs/robot_push.yaml", "--train.out", str(out), *MODEL]
     command += ["--train.precision", precision, "--train.seed", str(seed), "--train.steps", str(steps)]
     command += ["--train.eval_every", str(steps), "--train.eval_clips", "128"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, env=tied(), capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr.strip().splitlines()[-1])
     return json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])

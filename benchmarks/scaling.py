@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from tqdm import tqdm
 from benchmarks.group_step import Group
 from benchmarks.harness import parse, parser, publish, ratio
 from svg.likelihoods import REGISTRY
+from svg.runtime.launched import tied
 from svg.runtime.program import run as run_program
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +84,7 @@ def launch(processes: int, group: Group) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "result.json")
         command = [sys.executable, *launcher, "-m", "benchmarks.group_step", str(result)]
-        env = os.environ | {"OMP_NUM_THREADS": str(group.threads)}
+        env = tied(OMP_NUM_THREADS=str(group.threads))
         done = subprocess.run(
             [*command, json.dumps(asdict(group))], cwd=ROOT, env=env, capture_output=True, text=True, check=False
         )

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from experiments.common import BLUE, GREY, RED, Row, Rows, panels, parse, parser, publish, spread
 from svg import likelihoods
+from svg.runtime.launched import tied
 from svg.runtime.program import run as run_program
 
 LONG = (
@@ -75,7 +76,8 @@ def call(command: list[str]) -> float:
     Raises:
         ValueError: it failed; the last line of what it said.
     """
-    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    line, pipe = [sys.executable, *command], subprocess.PIPE
+    process = subprocess.Popen(line, env=tied(), stdout=subprocess.DEVNULL, stderr=pipe, text=True)
     assert process.stderr is not None
     said = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)

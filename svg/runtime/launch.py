@@ -20,7 +20,7 @@ from contextlib import suppress
 
 import psutil
 
-from svg.runtime.launched import LAUNCHER
+from svg.runtime.launched import end_with_launcher, tied
 
 GRACE = 10.0
 """Seconds that the other processes have once one has failed, to finish the checkpoint they are writing."""
@@ -41,6 +41,7 @@ def main() -> int:
     program = ["-m", *options.module] if options.module else options.program
     if not program:
         parser.error("the program is missing, as in --processes 2 train.py --config configs/debug.yaml")
+    end_with_launcher()
     return start(options.processes, program)
 
 
@@ -64,7 +65,6 @@ def start(processes: int, program: Sequence[str]) -> int:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // processes))),
-        LAUNCHER: str(os.getpid()),
     }
     children: list[subprocess.Popen[bytes]] = []
     signals: list[int] = []
@@ -78,7 +78,7 @@ def start(processes: int, program: Sequence[str]) -> int:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, forward)
     for rank in range(processes):
-        variables = os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        variables = tied(**shared, RANK=str(rank), LOCAL_RANK=str(rank))
         # a group of its own, so that a terminal's Ctrl-C comes once: passed on from here
         children.append(subprocess.Popen([sys.executable, *program], env=variables, process_group=0))
     for early in list(signals):  # sent before the last one was there

@@ -1,6 +1,7 @@
 """What a process that was started by another one knows and owes it: it ends when that one does.
 
-end_with_parent()
+subprocess.Popen(command, env=tied())       a program of ours that ends with this process
+end_with_parent()                           the same, said by the child itself
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 PATIENCE = 15.0
 """Seconds that a process has for its last checkpoint once its parent has gone."""
 LAUNCHER = "SVG_LAUNCHER"
-"""Variable that holds the process number of `svg.runtime.launch`, for the processes it starts."""
+"""Variable that holds the process number of whoever started this process, and with whom it ends."""
 _LAUNCHERS = (LAUNCHER, "TORCHELASTIC_RUN_ID", "ACCELERATE_USE_CPU")
 """Variables that say a launcher started this process: ours, torchrun's (also Accelerate's for several GPUs), and that
 of Accelerate's for one process."""
@@ -38,15 +39,27 @@ def several() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def tied(**more: str) -> dict[str, str]:
+    """Variables for a child that is to end with this process, if it is a program of ours: `os.environ` and `more`."""
+    return {**os.environ, **more, LAUNCHER: str(os.getpid())}
+
+
 def end_with_launcher() -> None:
-    """Has this process end with its launcher, where one started it: accelerate, torchrun, `svg.runtime.launch`.
+    """Has this process end with its launcher, where one started it: accelerate, torchrun, `svg.runtime.launch`, `tied`.
 
     A process that a person or a shell started is left alone: it may outlive a terminal on purpose.
     """
     global _watched
-    if not _watched and any(name in os.environ for name in _LAUNCHERS):
-        _watched = True
-        end_with_parent(int(os.environ.get(LAUNCHER, os.getppid())))
+    if _watched or not any(name in os.environ for name in _LAUNCHERS):
+        return
+    launcher = int(os.environ.get(LAUNCHER, os.getppid()))
+    if launcher != os.getppid():
+        import psutil  # not before it is needed: Ctrl-C is one line from `program.begin` on
+
+        if psutil.pid_exists(launcher):
+            return  # the variable was handed down to a grandchild
+    _watched = True
+    end_with_parent(launcher)
 
 
 def end_with_parent(parent: int | None = None, patience: float = PATIENCE) -> None:

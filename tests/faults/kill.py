@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -90,7 +91,8 @@ def kill_once(victim: Victim, prepared: Path, folder: Path, after: float, expect
         for orphan in orphans:
             orphan.kill()
         return Outcome(after, done, awaited, f"leaves {len(orphans)} processes: {orphans}")
-    if awaited and not (code in TOLD and awaited in text and "Traceback" not in text and text.count("error: ") == 1):
+    errors = len(re.findall(r"error(?: \(process \d+\))?: ", text))
+    if awaited and not (code in TOLD and awaited in text and "Traceback" not in text and errors == 1):
         return Outcome(after, done, awaited, f"exit code {code}, printed: {text[-300:]}")
     again = subprocess.run(
         victim.command(prepared, folder), cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=600

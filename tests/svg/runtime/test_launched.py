@@ -1,6 +1,7 @@
 """A process that another one started ends with it."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -76,6 +77,21 @@ def test_a_program_ends_with_its_launcher_alone():
     for name in ("TORCHELASTIC_RUN_ID", "ACCELERATE_USE_CPU"):
         assert gone(orphan(BEGIN, **{name: "False"}))
     own = orphan(BEGIN)
+    assert not gone(own, within=2)
+    own.kill()
+
+
+def test_a_child_that_is_tied_ends_with_its_parent():
+    """Its own children need not: the variable goes on to them, but it is not their parent's."""
+    grandchild = f"import time\n{BEGIN}\nprint('up', flush=True)\ntime.sleep(600)"
+    child = PARENT.replace("import", f"{BEGIN}; import", 1)
+    parent = PARENT.replace("stdout=", "env=tied(), stdout=").replace("sys.argv[1]]", "*sys.argv[1:]]")
+    command = [sys.executable, "-c", f"from svg.runtime.launched import tied\n{parent}", child, grandchild]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        numbers = [int(word) for word in re.findall(r"\d+", process.stdout.readline())]
+        process.kill()
+    tied, own = (psutil.Process(number) for number in numbers)
+    assert gone(tied)
     assert not gone(own, within=2)
     own.kill()
 
