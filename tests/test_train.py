@@ -511,8 +511,10 @@ def test_the_average_follows_the_weights_and_copies_the_counters():
     model.num_batches_tracked.fill_(7)
     average.update(0)  # decay 1/10
     assert torch.allclose(average.model.weight, torch.tensor(0.1 * 1 + 0.9 * 3))
+    model._apply(torch.clone)  # as Accelerate does on several CPU processes: the model has other tensors from here on
+    model.weight.data.fill_(5.0)
     average.update(1000)  # decay 1/2
-    assert torch.allclose(average.model.weight, torch.tensor(0.5 * 2.8 + 0.5 * 3))
+    assert torch.allclose(average.model.weight, torch.tensor(0.5 * 2.8 + 0.5 * 5))
     assert average.model.num_batches_tracked == 7
     assert not average.model.training and not average.model.weight.requires_grad
 

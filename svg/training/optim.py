@@ -93,16 +93,16 @@ class Average(Generic[M]):
     def __init__(self, model: M, decay: float) -> None:
         self.model: M = copy.deepcopy(model).requires_grad_(False).eval()
         self.decay = decay
-        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
-        self._means = [mean for mean, _ in pairs if mean.is_floating_point()]
-        self._values = [value for mean, value in pairs if mean.is_floating_point()]
-        self._copies = [mean for mean, _ in pairs if not mean.is_floating_point()]
-        self._counters = [value for mean, value in pairs if not mean.is_floating_point()]
+        self._averaged = model
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Takes the model's weights after optimiser step `step` (from 0) into the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._means, self._values, 1 - decay)
-        if self._counters:
-            torch._foreach_copy_(self._copies, self._counters)
+        # asked for anew: on CPUs Accelerate moves a model to the device "cpu:0", which gives it other tensors
+        pairs = list(zip(self.model.state_dict().values(), self._averaged.state_dict().values(), strict=True))
+        continuous = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([mean for mean, _ in continuous], [value for _, value in continuous], 1 - decay)
+        for copied, counter in pairs:
+            if not copied.is_floating_point():
+                copied.copy_(counter)
