@@ -198,9 +198,8 @@ def test_two_processes_train_and_resume(config, run, tmp_path):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("ended", ["launcher", "one process"])
-def test_two_processes_end_with_their_launcher_and_with_each_other(config, tmp_path, ended):
-    """However they end: nothing runs on, and the next one gets the run's lock."""
+def test_two_processes_end_with_their_launcher(config, tmp_path):
+    """Nothing runs on, and the next one gets the run's lock. (One of two that is killed: tests/faults.)"""
     launcher = (sys.executable, "-m", "svg.runtime.launch", "--processes", "2")
     out = tmp_path / "two"
     endless = ("--train.steps", "1000000", "--train.decay", "none", "--train.eval_every", "0")
@@ -211,16 +210,13 @@ def test_two_processes_end_with_their_launcher_and_with_each_other(config, tmp_p
     launched = psutil.Process(process.pid)
     ranks = [child for child in launched.children() if child.environ().get("RANK")]
     running = launched.children(recursive=True)
-    (launched if ended == "launcher" else ranks[1]).kill()
+    launched.kill()
     _, left = psutil.wait_procs(running, timeout=45)
-    code, output = finish(process)
+    output = finish(process)[1]
     assert len(ranks) == 2 and not left
     with runs.locked(out):
         assert checkpoint.latest(out)
-    lines = [line for line in output.splitlines() if line.startswith("error")]
-    assert "Traceback" not in output
-    if ended == "one process":
-        assert code == 137 and len(lines) == 1 and lines[0].startswith("error: process 1 was killed (SIGKILL")
+    assert "Traceback" not in output and "error" not in output
 
 
 @pytest.mark.timeout(900)

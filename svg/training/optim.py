@@ -103,6 +103,5 @@ class Average(Generic[M]):
         pairs = list(zip(self.model.state_dict().values(), self._averaged.state_dict().values(), strict=True))
         continuous = [pair for pair in pairs if pair[0].is_floating_point()]
         torch._foreach_lerp_([mean for mean, _ in continuous], [value for _, value in continuous], 1 - decay)
-        for copied, counter in pairs:
-            if not copied.is_floating_point():
-                copied.copy_(counter)
+        if counters := [pair for pair in pairs if not pair[0].is_floating_point()]:
+            torch._foreach_copy_([copied for copied, _ in counters], [counter for _, counter in counters])

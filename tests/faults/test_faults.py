@@ -14,9 +14,10 @@ import pytest
 
 from tests.faults import damage
 from tests.faults.data_kinds import KINDS
-from tests.faults.data_victims import VICTIMS, make_training, train
+from tests.faults.data_victims import VICTIMS, make_training, train, weights
 from tests.faults.fuzz import BAD, GOOD
-from tests.faults.kill import ROOT, kills
+from tests.faults.group_victims import kill_one, two
+from tests.faults.kill import ROOT, Victim, kills
 
 
 def test_damaged_inputs() -> None:
@@ -68,6 +69,12 @@ def test_damages_are_reproducible() -> None:
 @pytest.mark.parametrize("name", ["robot_push", "bair"])
 def test_killed_programs(name: str) -> None:
     outcomes = kills(name, VICTIMS[name], 1, seed=1)
+    assert not [outcome.complaint for outcome in outcomes if outcome.complaint]
+
+
+def test_one_of_two_processes_is_killed() -> None:
+    victim = Victim(make_training, two(train), weights, strike=kill_one)
+    outcomes = kills("two", victim, 1, seed=1)
     assert not [outcome.complaint for outcome in outcomes if outcome.complaint]
 
 
