@@ -152,7 +152,7 @@ def train(
                     learner.check(batch["frames"], batch["index"], done)
                     if writer and log:
                         log.sync()
-                        writer.save(learner.checkpoint(done, config, meter.seconds, unsaid))
+                        writer.save(learner.checkpoint(done, config, meter.clock, unsaid))
             if stopped:
                 break
     code, outcome = 128 + stopped, f"stopped at step {done}, which is saved: the same command goes on"

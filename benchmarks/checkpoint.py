@@ -46,10 +46,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
 
         def in_the_loop() -> None:
-            checkpoint.save(Path(folder), learner.checkpoint(1, config, 0.0), keep=1)
+            checkpoint.save(Path(folder), learner.checkpoint(1, config, {"seconds": 0.0}), keep=1)
 
         def in_the_background() -> None:
-            writer.save(learner.checkpoint(1, config, 0.0))
+            writer.save(learner.checkpoint(1, config, {"seconds": 0.0}))
 
         for round_ in range(options.rounds + 1):
             for name, save in zip(seconds, (in_the_loop, in_the_background), strict=True):

@@ -72,6 +72,7 @@ class _Step(TypedDict):
 
 class _Training(_Step, total=False):
     seconds: float
+    read_at: float
     scaler: dict[str, Any] | None
 
 

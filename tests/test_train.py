@@ -382,7 +382,7 @@ def test_a_log_goes_on_in_a_run_of_more_processes():
     meter = Meter(accelerator, 4)
     meter.add(0, {"nll": torch.tensor(3.0)})
     meter.end_step(torch.tensor(1.0))
-    saved = checkpoint.Checkpoint(1, {}, {}, meter.check(), {"seconds": 2.0})
+    saved = checkpoint.Checkpoint(1, {}, {}, meter.check(), {"seconds": 2.0, "read_at": 0.0})
     accelerator.gather = lambda terms: torch.cat([terms, terms + 2])
     meter = Meter(accelerator, 4, saved)
     assert 2.0 <= meter.seconds < 3.0

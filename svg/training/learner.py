@@ -33,16 +33,16 @@ class Learner:
         return self.average.model if self.average else self.objective.model
 
     def checkpoint(
-        self, step: int, config: Config, seconds: float, unread: Mapping[str, Tensor] | None = None
+        self, step: int, config: Config, clock: Mapping[str, float], unread: Mapping[str, Tensor] | None = None
     ) -> Checkpoint:
         """All of it after optimiser step `step` (counted from 1), in the memory that the next step changes.
 
         Args:
-            seconds: of training so far.
+            clock: seconds of training so far: `Meter.clock`.
             unread: what the log has still to say of these steps: `Meter.check`.
         """
         training = self.objective.state_dict() | optimizer_tensors(self.optimizer, self._names()) | dict(unread or {})
-        state: dict[str, Any] = {"seconds": seconds, "scaler": self.scaler.state_dict() if self.scaler else None}
+        state: dict[str, Any] = {**clock, "scaler": self.scaler.state_dict() if self.scaler else None}
         return Checkpoint(step, config.to_dict(), self.model.state_dict(), training, state)
 
     def check(self, frames: Tensor, index: Tensor, step: int) -> None:

@@ -22,7 +22,7 @@ Row = dict[str, float | None]
 """A line of metrics.jsonl."""
 _PREFIX = "meter."
 """Of the names of the tensors that a checkpoint keeps of a Meter."""
-_DIMS = {"terms": 3, "norms": 1, "steps": 1, "read_at": 0}
+_DIMS = {"terms": 3, "norms": 1, "steps": 1}
 """Those tensors, and how many dimensions each has."""
 
 
@@ -69,6 +69,11 @@ class Meter:
         """Seconds of training, pauses apart, earlier sessions included."""
         return self._before + (self._paused or time.perf_counter()) - self._since
 
+    @property
+    def clock(self) -> dict[str, float]:
+        """What a checkpoint keeps of the time: `seconds`, and those of the last reading."""
+        return {"seconds": self.seconds, "read_at": self._before}
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Time that is not training."""
@@ -87,9 +92,7 @@ class Meter:
         """
         terms, norms = self._gather()
         steps = torch.tensor(self._steps, dtype=torch.int64)
-        read_at = torch.tensor(self._before, dtype=torch.float64)
-        parts = {"terms": terms, "norms": norms, "steps": steps, "read_at": read_at}
-        return {_PREFIX + name: tensor for name, tensor in parts.items()}
+        return {_PREFIX + "terms": terms, _PREFIX + "norms": norms, _PREFIX + "steps": steps}
 
     def read(self) -> Row:
         """The means since the last reading, the gradient's norm, and frames per second; starts anew.
@@ -114,12 +117,12 @@ class Meter:
         parts = {name.removeprefix(_PREFIX): tensor for name, tensor in unread(resumed.training).items()}
         if not parts.get("steps", torch.empty(0)).numel():
             return
-        dims = {name: tensor.ndim for name, tensor in parts.items()}
+        dims = {name: parts[name].ndim for name in _DIMS if name in parts}
         if dims != _DIMS or parts["terms"].shape[1] != len(parts["steps"]):
             raise CheckpointError(f"the checkpoint of step {resumed.step} has damaged tensors {_PREFIX}*")
         self._earlier = parts["terms"], parts["norms"]
         self._steps = parts["steps"].tolist()
-        self._before = parts["read_at"].item()
+        self._before = float(resumed.state.get("read_at", trained))
         self._since -= trained - self._before
 
     def _gather(self) -> tuple[Tensor, Tensor]:

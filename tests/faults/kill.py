@@ -154,9 +154,9 @@ def _children(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 def victims() -> dict[str, Victim]:
     """All programs by name."""
-    from tests.faults import data_victims
+    from tests.faults import data_victims, svg_victims
 
-    return {**data_victims.VICTIMS}
+    return {**data_victims.VICTIMS, **svg_victims.VICTIMS}
 
 
 def main() -> int:

@@ -32,14 +32,15 @@ def trained() -> Learner:
     return made
 
 
+CLOCK = {"seconds": 3.0}
 BATCH = torch.zeros(2, 5, 3, 64, 64, dtype=torch.uint8), torch.arange(2)
 
 
 def test_a_check_leaves_no_trace(trained):
-    before = {name: tensor.clone() for name, tensor in trained.checkpoint(2, Config(), 0.0).training.items()}
+    before = {name: tensor.clone() for name, tensor in trained.checkpoint(2, Config(), CLOCK).training.items()}
     state = torch.get_rng_state()
     trained.check(*BATCH, 2)
-    after = trained.checkpoint(2, Config(), 0.0).training
+    after = trained.checkpoint(2, Config(), CLOCK).training
     assert all(torch.equal(before[name], after[name]) for name in before) and torch.equal(torch.get_rng_state(), state)
     assert all(module.training for module in trained.objective.modules())
     assert all(parameter.grad is not None for parameter in trained.objective.parameters())
@@ -87,12 +88,12 @@ CHANGES = {
 
 @pytest.mark.parametrize("problem", CHANGES)
 def test_a_checkpoint_that_does_not_fit_is_refused_by_the_tensors_name(trained, problem):
-    saved = trained.checkpoint(2, Config(), 0.0)
+    saved = trained.checkpoint(2, Config(), CLOCK)
     learner().restore(saved)
     CHANGES[problem](saved.training)
     with pytest.raises(CheckpointError, match=f"the checkpoint of step 2 {problem}.*: move it away to go on from the"):
         learner().restore(saved)
-    saved = trained.checkpoint(2, Config(), 0.0)
+    saved = trained.checkpoint(2, Config(), CLOCK)
     saved.weights.pop("posterior.mean.bias")
     with pytest.raises(CheckpointError, match=r"step 2 lacks tensor posterior.mean.bias"):
         learner().restore(saved)
@@ -101,7 +102,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_the_tensors_name(trained, 
 @pytest.mark.parametrize("change", [{"terms": torch.zeros(3)}, {"norms": None}, {"steps": torch.zeros(7)}])
 def test_a_log_that_does_not_fit_is_refused(trained, change):
     terms = {"terms": torch.zeros(1, 2, 3), "norms": torch.zeros(2), "steps": torch.tensor([0, 1])}
-    parts = terms | {"read_at": torch.tensor(1.0)} | change
+    parts = terms | change
     unread = {f"meter.{name}": tensor for name, tensor in parts.items() if tensor is not None}
     with pytest.raises(CheckpointError, match=r"the checkpoint of step 2 has damaged tensors meter"):
-        Meter(None, 4, trained.checkpoint(2, Config(), 3.0, unread))
+        Meter(None, 4, trained.checkpoint(2, Config(), CLOCK, unread))
