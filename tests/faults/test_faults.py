@@ -71,6 +71,13 @@ def test_killed_programs(name: str) -> None:
     assert not [outcome.complaint for outcome in outcomes if outcome.complaint]
 
 
+@pytest.mark.parametrize("name", ["train", "eval"])
+def test_killed_training_and_evaluation(name: str) -> None:
+    command = [sys.executable, "-m", "tests.faults.svg_victims", name, "--seed", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0 and ": same" in done.stdout, done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("training")
