@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,7 @@ def train(prepared: Path, folder: Path) -> list[str]:
     return [sys.executable, "train.py", *options]
 
 
-def trained(folder: Path) -> object:
+def trained(folder: Path) -> tuple[Any, dict[str, str], list[str], list[str]]:
     """Weights, optimiser and pictures by their bytes, the log but for its speeds, and that nothing else is left."""
     lines = (folder / "run/metrics.jsonl").read_text().splitlines()
     rows = [{name: value for name, value in json.loads(line).items() if name not in CLOCK} for line in lines]
@@ -74,7 +75,7 @@ def evaluate(prepared: Path, folder: Path) -> list[str]:
     return [sys.executable, "eval.py", "--checkpoint", str(prepared / "model"), *options]
 
 
-def evaluated(folder: Path) -> object:
+def evaluated(folder: Path) -> tuple[Any, dict[str, str], bool, list[str]]:
     """The journals and pictures by their bytes, metrics.json, and that nothing else is left."""
     found = {name: digest for name, digest in files(folder / "out").items() if name.endswith((".jsonl", ".gif"))}
     entry = json.loads((folder / "out/metrics.json").read_text())
