@@ -109,33 +109,39 @@ def forked(name: str, prepared: Path, folder: Path, after: float | None = None) 
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def kills(name: str, prepared: Path, folder: Path, count: int, rng: random.Random) -> int:
+    """Kills a program so many times, each time in a new folder, and gives how often something was lost."""
+    result, lost = VICTIMS[name].result, 0
+    begun = time.monotonic()
+    code = forked(name, prepared, folder)
+    lasts, expected = time.monotonic() - begun, result(folder) if code == 0 else None
+    for number in range(count):
+        shutil.rmtree(folder)
+        after = lasts * (number + rng.random()) / count  # one in each of as many equal parts of the run
+        killed = forked(name, prepared, folder, after)
+        code = forked(name, prepared, folder)
+        same = code == 0 and result(folder) == expected
+        outcome = "same" if same else "lost"
+        print(f"{name}: {after:.2f} of {lasts:.2f} s, {killed}, then {code}: {outcome}", flush=True)
+        lost += not same
+    return lost
+
+
 def main() -> int:
-    """Kills a program `--count` times, each time in a new folder, and gives 1 if anything was lost."""
+    """The command line; gives 1 if anything was lost."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.svg_victims")
-    parser.add_argument("program", choices=list(VICTIMS))
-    parser.add_argument("--count", type=int, default=1, help="kills, one in each of as many equal parts of the run")
+    parser.add_argument("programs", nargs="+", choices=list(VICTIMS))
+    parser.add_argument("--count", type=int, default=1, help="kills of each")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    rng, result, lost = random.Random(options.seed), VICTIMS[options.program].result, 0
+    rng = random.Random(options.seed)
     prepare()
     with tempfile.TemporaryDirectory(prefix="kill-") as place:
-        prepared, folder = Path(place, "prepared"), Path(place, "filled")
+        prepared = Path(place, "prepared")
         prepared.mkdir()
         make_set(prepared)
-        begun = time.monotonic()
-        code = forked(options.program, prepared, folder)
-        lasts, expected = time.monotonic() - begun, result(folder) if code == 0 else None
-        for number in range(options.count):
-            shutil.rmtree(folder)
-            after = lasts * (number + rng.random()) / options.count
-            killed = forked(options.program, prepared, folder, after)
-            code = forked(options.program, prepared, folder)
-            same = code == 0 and result(folder) == expected
-            print(
-                f"{options.program}: {after:.2f} of {lasts:.2f} s, {killed}, then {code}:", "same" if same else "lost"
-            )
-            lost += not same
-    return 1 if lost else 0
+        lost = [kills(name, prepared, Path(place, name), options.count, rng) for name in options.programs]
+    return 1 if any(lost) else 0
 
 
 if __name__ == "__main__":
