@@ -69,7 +69,7 @@ def whole_lines(path: str | Path) -> list[dict[str, Any]]:
     A number that is not finite, which earlier versions wrote as NaN, is None.
     """
     objects = []
-    for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in Path(path).read_text(encoding="utf-8", errors="replace").split("\n"):
         with suppress(ValueError, RecursionError):
             value = json.loads(line, parse_constant=lambda name: None)
             if isinstance(value, dict):

@@ -114,21 +114,27 @@ class MetricsLog:
     Args:
         folder: the run's.
         step: where the run goes on; what was logged after it is cut off. The log of a run that starts anew does not
-            take the place of an earlier one, which gets another name.
+            take the place of an earlier one, which gets another name, as one does that has damaged lines.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
         self.path = folder / "metrics.jsonl"
-        exists = self.path.exists()
-        kept = [row for row in whole_lines(self.path) if _step_of(row) <= step] if step and exists else []
-        if not step and exists and self.path.stat().st_size:
-            names = (folder / f"metrics.{number}.jsonl" for number in itertools.count(1))
-            earlier = self.path.rename(next(name for name in names if not name.exists()))
-            log.warning("warning: an earlier log, whose checkpoints are gone, is kept as %s", earlier)
+        text = self.path.read_bytes() if self.path.exists() else b""
+        rows = whole_lines(self.path) if text else []
+        damaged = text.count(b"\n") - len(rows)
+        if text and not step:
+            log.warning("warning: an earlier log, whose checkpoints are gone, is kept as %s", self._keep())
+        elif damaged > 0:  # more than the half line that a killed process leaves
+            log.warning("warning: %s has %d damaged lines and is kept as %s", self.path, damaged, self._keep())
         with replacing(self.path) as path:
-            path.write_text("".join(map(_line, kept)), encoding="utf-8")
+            path.write_text("".join(_line(row) for row in rows if step and _step_of(row) <= step), encoding="utf-8")
         self.sync()
         flush(folder)
+
+    def _keep(self) -> Path:
+        """Gives the file another name."""
+        names = (self.path.with_name(f"metrics.{number}.jsonl") for number in itertools.count(1))
+        return self.path.rename(next(name for name in names if not name.exists()))
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Appends a row, which has a `step`. Raises ValueError if it can't be written."""

@@ -78,6 +78,12 @@ def test_one_of_two_processes_is_killed() -> None:
     assert not [outcome.complaint for outcome in outcomes if outcome.complaint]
 
 
+def test_killed_training_and_evaluation() -> None:
+    command = [sys.executable, "-m", "tests.faults.svg_victims", "train", "eval", "--seed", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0 and done.stdout.count(": same") == 2, done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("training")

@@ -19,7 +19,7 @@ def test_the_log_goes_on_where_the_run_does_without_what_is_damaged(tmp_path):
     path = tmp_path / "metrics.jsonl"
     rows = [{"step": step, "nll": 1 / 3 + step} for step in range(1, 6)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    path.write_text(text[:30] + "\x00\n" + text + '{"nll": 1}\n{"step": "2"}\n{"step": 2, "nl')
+    path.write_text(text + '{"nll": 1}\n{"step": "2"}\n{"step": 2, "nl')
     log = MetricsLog(tmp_path, 3)
     log.write({"step": 4, "nll": math.nan, "kl": -math.inf, "psnr": None, "lr": 1e-3})
     assert [json.loads(line) for line in path.read_text().splitlines()] == [
@@ -27,6 +27,17 @@ def test_the_log_goes_on_where_the_run_does_without_what_is_damaged(tmp_path):
         {"step": 4, "nll": None, "kl": None, "psnr": None, "lr": 1e-3},
     ]
     assert os.listdir(tmp_path) == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize("end", ["", '{"step": 4, "nl'])
+def test_a_log_with_damaged_lines_is_kept(tmp_path, caplog, end):
+    path = tmp_path / "metrics.jsonl"
+    text = f'{{"step": 1}}\n{{"st\x00p": 2\n{{"step": 3}}\n{end}'
+    path.write_text(text)
+    MetricsLog(tmp_path, 3)
+    assert path.read_text() == '{"step": 1}\n{"step": 3}\n'
+    assert (tmp_path / "metrics.1.jsonl").read_text() == text
+    assert f"{path} has 1 damaged lines and is kept as {tmp_path / 'metrics.1.jsonl'}" in caplog.text
 
 
 def test_a_run_that_starts_anew_keeps_the_log_of_an_earlier_one(tmp_path, caplog):
