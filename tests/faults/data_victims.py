@@ -6,6 +6,7 @@ import hashlib
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -119,17 +120,18 @@ def weights(folder: Path) -> object:
 
 
 def kill_a_loader_worker(process: subprocess.Popen[str]) -> str:
-    """As the system does where memory is short; before there is one, nothing is killed."""
-    try:
-        children = psutil.Process(process.pid).children()
-        workers = [child for child in children if "data.workers" in " ".join(child.cmdline())]
-    except psutil.NoSuchProcess:
-        return ""
-    if not workers:
-        process.kill()
-        return ""
-    random.choice(workers).kill()
-    return "a loader worker was killed"
+    """As the system does where memory is short; as soon as there is one."""
+    while process.poll() is None:
+        try:
+            children = psutil.Process(process.pid).children()
+            workers = [child for child in children if "data.workers" in " ".join(child.cmdline())]
+        except psutil.NoSuchProcess:
+            continue
+        if workers:
+            random.choice(workers).kill()
+            return "a loader worker was killed"
+        time.sleep(0.01)
+    return ""
 
 
 VICTIMS = {
