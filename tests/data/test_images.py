@@ -138,6 +138,7 @@ def test_whatever_a_reader_raises_is_one_line(tmp_path, monkeypatch, error):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_decompression_bomb_is_not_decoded(tmp_path):
     """Its header says how large it is."""
     Image.new("1", (12_000, 12_000)).save(tmp_path / "bomb.png")

@@ -43,7 +43,8 @@ class Victim:
     result: Callable[[Path], object]
     """What is compared, of the filled folder."""
     strike: Callable[[subprocess.Popen[str]], str] = lambda process: _kill(process)
-    """Kills; gives a text that the program must print if it is to end by itself, with a code of `TOLD`; else ''."""
+    """Kills; gives a text that the program must print if it is to end by itself, with a code of `TOLD`; else ''. It may
+    also end as if nothing had been, where it was so near its end that nothing was missing."""
     finished: str = ""
     """What the command again prints if the killed one was done already, with exit code 2."""
 
@@ -92,7 +93,7 @@ def kill_once(victim: Victim, prepared: Path, folder: Path, after: float, expect
             orphan.kill()
         return Outcome(after, done, awaited, f"leaves {len(orphans)} processes: {orphans}")
     errors = len(re.findall(r"error(?: \(process \d+\))?: ", text))
-    if awaited and not (code in TOLD and awaited in text and "Traceback" not in text and errors == 1):
+    if awaited and code and not (code in TOLD and awaited in text and "Traceback" not in text and errors == 1):
         return Outcome(after, done, awaited, f"exit code {code}, printed: {text[-300:]}")
     again = subprocess.run(
         victim.command(prepared, folder), cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=600
