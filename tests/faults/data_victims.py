@@ -124,7 +124,7 @@ def kill_a_loader_worker(process: subprocess.Popen[str]) -> str:
     while process.poll() is None:
         try:
             children = psutil.Process(process.pid).children(recursive=True)
-            workers = [child for child in children if "data.workers" in " ".join(child.cmdline())]
+            workers = [child for child in children if "from data.workers" in " ".join(child.cmdline())]
         except psutil.NoSuchProcess:
             continue
         if workers:
