@@ -383,11 +383,6 @@ def evaluate_images(options: MetricsOptions, source: Path) -> None:
         report, latents = images.evaluate(
             model, batches("train"), batches("test"), k=c.samples, seed=c.seed, wanted=samplers, inception=inception
         )
-        out = Path(options.out) if options.out else default_folder(name)
-        image_figures.write_all(out, model, next(batches("test"))["frames"], report.samplers, latents, c.seed)
-    log = Path(name) / "metrics.jsonl"
-    if log.exists():
-        image_figures.write_training(out / "training.png", log)
     digest = stores["test"].manifest["files"]["frames.npy"]["sha256"]
     stated = {
         "data": {"path": options.data.path, **counts, "sha256": digest},
@@ -397,7 +392,13 @@ def evaluate_images(options: MetricsOptions, source: Path) -> None:
         "checkpoint": {"name": name, "weights": source.name},
     }
     results = {"protocol": stated, "run": protocol.versions(), **images.numbers(report)}
+    out = Path(options.out) if options.out else default_folder(name)
     write_json(out / "metrics.json", results)
+    with exact(device):
+        image_figures.write_all(out, model, next(batches("test"))["frames"], report.samplers, latents, c.seed)
+    log = Path(name) / "metrics.jsonl"
+    if log.exists():
+        image_figures.write_training(out / "training.png", log)
     print(f"{name} on {counts['test']} images of {stores['test'].folder}\n")
     print(image_table(report, c.samples))
     print(f"\nmeans over images, with 95 % intervals; grids and plots are in {out}")

@@ -85,12 +85,15 @@ class Meter:
             self._paused = 0.0
 
     def check(self) -> dict[str, Tensor]:
-        """The terms and norms since the last reading, as tensors of a checkpoint, from which `resumed` goes on.
+        """The terms and norms since the last reading, as tensors of a checkpoint, from which `resumed` goes on;
+        none where all are read.
 
         Raises:
             NotFinite: a term was not.
         """
         terms, norms = self._gather()
+        if not self._steps:
+            return {}
         steps = torch.tensor(self._steps, dtype=torch.int64)
         return {_PREFIX + "terms": terms, _PREFIX + "norms": norms, _PREFIX + "steps": steps}
 
