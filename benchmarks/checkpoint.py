@@ -7,6 +7,7 @@ The published vgg model with Adam's moments. Where all cores train, the writer's
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import tempfile
 import time
@@ -43,13 +44,14 @@ def main() -> None:
     learner = learner_of(config)
     seconds: dict[str, list[float]] = {"in the loop": [], "in the background": []}
     processor: dict[str, list[float]] = {name: [] for name in seconds}
+    steps = itertools.count(1)
     with tempfile.TemporaryDirectory() as folder:
 
         def in_the_loop() -> None:
-            checkpoint.save(Path(folder), learner.checkpoint(1, config, {"seconds": 0.0}), keep=1)
+            checkpoint.save(Path(folder), learner.checkpoint(next(steps), config, {"seconds": 0.0}), keep=1)
 
         def in_the_background() -> None:
-            writer.save(learner.checkpoint(1, config, {"seconds": 0.0}))
+            writer.save(learner.checkpoint(next(steps), config, {"seconds": 0.0}))
 
         for round_ in range(options.rounds + 1):
             for name, save in zip(seconds, (in_the_loop, in_the_background), strict=True):
