@@ -173,9 +173,10 @@ def _of_run(target: str, names: str, checked: bool = True, text: bool = False) -
     return Kind(make_run, target, resume, resumed, checked, names=names, **damages)  # type: ignore[arg-type]
 
 
+GROUPS = r"x\.yaml|run |(data|model|likelihood|objective|train|eval)\.|set"
 NEWEST = "run/checkpoints/step_00000004"
 KINDS: dict[str, Kind] = {
-    "yaml": Kind(make_run, "x.yaml", parse, lambda folder: 0, False, TEXT, r"x\.yaml|run |data\.|train\.|set"),
+    "yaml": Kind(make_run, "x.yaml", parse, lambda folder: 0, False, TEXT, GROUPS),
     "checkpoint-manifest": _of_run(f"{NEWEST}/manifest.json", "manifest|step_0", text=True),
     "checkpoint-config": _of_run(f"{NEWEST}/config.json", "config|step_0", text=True),
     "training.json": _of_run(f"{NEWEST}/training.json", "training|step_0", text=True),
