@@ -4,6 +4,7 @@
     python eval.py --checkpoint runs/a runs/b runs/c                  # one table and one set of curves
     python eval.py export --checkpoint runs/robot_push --pick best    # videos and rollouts, without a metrics run
     python eval.py predict --checkpoint runs/robot_push --video my.mp4
+    python eval.py calibrate --checkpoint runs/robot_push             # futures as uncertain as the truth
     accelerate launch --num_processes 4 eval.py --checkpoint runs/bair      # shares the clips
 
 The data set and the protocol are those of the (first) checkpoint's configuration; any field of `data` and `eval` can be
@@ -47,20 +48,30 @@ from data.sampling import Windows, first_frames
 from svg import pretrained
 from svg.config import DataConfig, EvalConfig, carried, command_line
 from svg.evaluation import exports, gallery, images, protocol
+from svg.evaluation.calibrate import Fit
+from svg.evaluation.calibrate import calibrate as fit_calibration
 from svg.evaluation.gallery import Shown, choose
-from svg.evaluation.options import ExportOptions, MetricsOptions, PredictOptions
+from svg.evaluation.options import CalibrateOptions, ExportOptions, MetricsOptions, PredictOptions
 from svg.evaluation.scores import Futures, drawn_arrays
-from svg.evaluation.summary import Entry, name_apart
-from svg.evaluation.videos import Batches, Evaluation
+from svg.evaluation.summary import Entry
+from svg.evaluation.videos import Batches, Evaluation, name_apart
 from svg.media.read import read_clip
 from svg.metrics.fid import ImageFeatures, check_images
+from svg.models.calibrated import digest_of
 from svg.models.svg_lp import SVG
 from svg.models.vae import VAE
 from svg.objective import Objective
 from svg.report import image_figures
 from svg.report.curves import write_curves
 from svg.report.sections import write_report
-from svg.report.tables import image_table, like_the_papers, likelihood_table, rollout_table
+from svg.report.tables import (
+    calibration_table,
+    image_table,
+    like_the_papers,
+    likelihood_table,
+    rollout_table,
+    uncertainty_table,
+)
 from svg.runtime import named, program
 from svg.runtime.allocator import keep_freed_memory
 from svg.runtime.files import write_json
@@ -76,12 +87,17 @@ IMAGE_BATCH = 128
 TRAINING_IMAGES = 50_000
 """Training images, at most, that samplers and refits see."""
 
-T = TypeVar("T", MetricsOptions, ExportOptions, PredictOptions)
+T = TypeVar("T", MetricsOptions, ExportOptions, PredictOptions, CalibrateOptions)
 
 
 def main() -> None:
-    """The command line: one of three commands, metrics by default."""
-    commands: dict[str, Callable[[list[str]], None]] = {"metrics": metrics, "export": export, "predict": predict}
+    """The command line: one of four commands, metrics by default."""
+    commands: dict[str, Callable[[list[str]], None]] = {
+        "metrics": metrics,
+        "export": export,
+        "predict": predict,
+        "calibrate": calibrate,
+    }
     named = len(sys.argv) > 1 and not sys.argv[1].startswith("-")
     name, *rest = sys.argv[1:] if named else ["metrics", *sys.argv[1:]]
     if name not in commands:
@@ -93,7 +109,7 @@ def metrics(argv: Sequence[str]) -> None:
     """Measures models on the test clips, and writes the table, curves, GIFs and report."""
     description = (
         "Score models' possible futures on the test clips; write metrics.json, report.html, curves and GIFs. Other "
-        "commands: eval.py export, eval.py predict."
+        "commands: eval.py export, eval.py predict, eval.py calibrate."
     )
     options = read_options(MetricsOptions, argv, "eval.py [metrics]", description)
     sources = [pretrained.find(name) for name in options.checkpoint]
@@ -112,6 +128,9 @@ def metrics(argv: Sequence[str]) -> None:
     if options.verify:
         for run in runs:
             run.store.verify()
+    name_apart(runs, options.checkpoint)
+    if options.calibrated:
+        runs = [each for run in runs for each in (run, with_calibration(run)) if each]
     entries: list[Entry] = []
     measured = []
     for run in runs:
@@ -119,13 +138,34 @@ def metrics(argv: Sequence[str]) -> None:
         chosen = protocol.choose(options.metrics, options.eval, run.futures, len(run.clips), device)
         if "missing" in chosen.lpips and run is runs[0]:
             run.say(f"LPIPS is left out: {chosen.lpips['missing']}")
-        scale = run.freeze_scale(training_batches(run, options.data), options.refit)
+        if run.futures.calibrated:  # of the same likelihood, and with a scale of its own
+            chosen, scale = dataclasses.replace(chosen, likelihood=False), protocol.Scale("calibrated")
+        else:
+            scale = run.freeze_scale(training_batches(run, options.data), options.refit)
         entry, records = run.measure(chosen, scale, options.iwae)
         entries.append(entry)
         measured.append({record["clip"]: record for record in records})
-    name_apart(entries, options.checkpoint)
     if runs[0].state.is_main_process:
         publish(options, runs, entries, measured)
+
+
+def with_calibration(run: Evaluation) -> Evaluation | None:
+    """The same of the model's calibrated futures, where it has a calibration for them."""
+    calibration = run.model.calibration
+    if calibration is None:
+        return None
+    try:
+        calibration.check(run.futures.context, run.futures.horizon)
+    except ValueError as error:
+        run.say(f"{run.name} calibrated is left out: {error}")
+        return None
+    return dataclasses.replace(
+        run,
+        name=f"{run.name}, calibrated",
+        model=load(run.name, run.source, run.state),  # whose scale is not refitted
+        futures=dataclasses.replace(run.futures, calibrated=True),
+        out=run.out / "calibrated",
+    )
 
 
 def publish(
@@ -136,7 +176,7 @@ def publish(
 ) -> None:
     """Shows some clips and says what came out: files and text of each run's entry and records by clip."""
     run, first = runs[0], entries[0]
-    out = run.out if len(runs) == 1 or options.out else Path("runs/comparison")
+    out = run.out if len(options.checkpoint) == 1 or options.out else Path("runs/comparison")
     title = (
         f"{', '.join(options.checkpoint)} on {len(run.clips)} clips of {run.store.folder}: "
         f"{run.futures.context} frames given, {run.futures.horizon} predicted"
@@ -149,7 +189,7 @@ def publish(
                 exports.write_gif(r.out, shown, SHOWN_SAMPLES, run.store.fps)
     for r, entry in zip(runs, entries, strict=True):
         write_json(r.out / "metrics.json", entry)
-    if len(runs) > 1:
+    if len(options.checkpoint) > 1:
         write_json(out / "metrics.json", {"models": entries})
     if any(entry.get("results") for entry in entries):
         write_curves(out / "curves.png", entries, title)
@@ -157,6 +197,8 @@ def publish(
     run.say(f"\n{title}, seed {run.futures.seed}\n")
     if measured[0]:
         run.say(f"{rollout_table(entries, like_the_papers(first))}\n")
+    if (uncertainty := uncertainty_table(entries)).rows:
+        run.say(f"{uncertainty}\n")
     if any("likelihood" in entry for entry in entries):
         run.say(f"{likelihood_table(entries)}\n")
     for entry in entries:
@@ -243,6 +285,51 @@ def predict(argv: Sequence[str]) -> None:
         print(f"{options.samples} futures are in {stem}.*")
 
 
+def calibrate(argv: Sequence[str]) -> None:
+    """Fits what makes a model's futures as uncertain as the truth, on validation clips."""
+    description = "Fit tempering, pixel noise and intervals of rollouts to validation clips; the weights stay."
+    options = read_options(CalibrateOptions, argv, "eval.py calibrate", description)
+    source = pretrained.find(options.checkpoint)
+    config = svg.load_config(source)
+    if config.model.name != "svg":
+        raise ValueError(f"{options.checkpoint} is an image model, which has no rollouts to calibrate")
+    context = options.eval.context or config.model.n_past
+    folder = pretrained.calibration_folder(source)
+    if not Path(options.checkpoint).exists():
+        raise ValueError(
+            f"{options.checkpoint} is a model of the Hub: save it to a folder (save_pretrained) and name that"
+        )
+    everything = dataclasses.replace(options.eval, clips=0)
+    run = set_up(options.checkpoint, source, options.data, everything, context, folder, "val")
+    if run.state.num_processes > 1:
+        raise ValueError("eval.py calibrate runs in one process")
+    train = open_split(options.data.path, "train", size=config.model.size, channels=config.model.channels)
+    length = min(context + options.eval.horizon, int(train.lengths.max()))
+    windows = Windows(train, length, config.train.seed)
+    fit = Fit(
+        validation=lambda clips: run.read(clips, context + options.eval.horizon, 1),
+        clips=run.clips[: options.clips],
+        training=lambda numbers: (windows.__getitems__([number]) for number in numbers),
+        training_clips=len(train),
+        levels=options.levels,
+    )
+    found, notes = fit_calibration(run.model, run.futures, fit)
+    hashes = {store.manifest["split"]: store.manifest["files"]["frames.npy"]["sha256"] for store in (run.store, train)}
+    provenance = {
+        "weights": digest_of(run.model.state_dict()),
+        "data": hashes,
+        "clips": len(fit.clips),
+        "seed": options.eval.seed,
+        "version": protocol.versions()["svg-lp"],
+        **notes,
+    }
+    found = dataclasses.replace(found, fitted=provenance)
+    found.save(folder)
+    print(f"{options.checkpoint}: calibrated by {len(fit.clips)} clips of {run.store.folder}\n")
+    print(calibration_table(found))
+    print(f"\nin {folder}; python eval.py --checkpoint {options.checkpoint} shows it beside the model's own")
+
+
 def read_options(cls: type[T], argv: Sequence[str], program: str, description: str) -> T:
     """The options, over those that the (first) checkpoint was trained with."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -294,12 +381,14 @@ def load(name: str, source: Path, state: PartialState) -> SVG:
     return model
 
 
-def set_up(name: str, source: Path, data: DataConfig, config: EvalConfig, context: int, out: Path) -> Evaluation:
+def set_up(
+    name: str, source: Path, data: DataConfig, config: EvalConfig, context: int, out: Path, split: str = "test"
+) -> Evaluation:
     """Loads a model and opens the clips; a protocol that they can't meet is refused."""
     state = start()
     model = load(name, source, state)
     size, channels = model.config.size, model.config.channels
-    store = open_split(data.path, "test", name=data.name, size=size, channels=channels)
+    store = open_split(data.path, split, name=data.name, size=size, channels=channels)
     require_context(context, model)
     if config.clips > len(store):
         raise ValueError(f"eval.clips is {config.clips}, but {store.folder} has {len(store)} clips: 0 takes them all")

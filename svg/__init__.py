@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from svg import (
         checkpoint,
         config,
+        conformal,
         evaluation,
         likelihoods,
         media,
@@ -49,8 +50,8 @@ _HOMES = {
 """The module of each public name."""
 
 _ROOMS = (
-    *("checkpoint", "config", "evaluation", "likelihoods", "media", "metrics", "models", "noise", "objective"),
-    *("pretrained", "report", "runtime", "training"),
+    *("checkpoint", "config", "conformal", "evaluation", "likelihoods", "media", "metrics", "models", "noise"),
+    *("objective", "pretrained", "report", "runtime", "training"),
 )
 """The packages and modules of svg, as attributes."""
 
@@ -63,6 +64,7 @@ __all__ = [
     "checkpoint",
     "config",
     "config_from_dict",
+    "conformal",
     "evaluation",
     "likelihoods",
     "load",

@@ -8,6 +8,7 @@ svg.push_to_hub("runs/robot_push", "me/robot-push")
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from svg import checkpoint, likelihoods
 from svg.checkpoint import CheckpointError
 from svg.config import Config, config_from_dict
 from svg.models.base import Model
+from svg.models.calibrated import TENSORS, VALUES, Calibration, digest_of
 from svg.models.svg_lp import SVG
 from svg.models.vae import VAE
 from svg.runtime.memory import require_memory
@@ -99,22 +101,40 @@ def load_config(name: str | Path, revision: str | None = None) -> Config:
     return _config(find(name, revision))
 
 
-def load(name: str | Path, *, device: torch.device | str = "cpu", revision: str | None = None) -> SVG | VAE:
+def load(
+    name: str | Path, *, device: torch.device | str = "cpu", revision: str | None = None, calibrated: bool = True
+) -> SVG | VAE:
     """A trained model, in eval mode.
 
     Args:
         name, revision: as `find`.
         device: where to put it.
+        calibrated: bring its calibration along, where there is one (`model.calibration`).
 
     Raises:
         CheckpointError: there is no such model, or it is damaged (it differs from the manifest that lies beside it, or
-            has weights that are not finite), incomplete or of a newer version.
+            has weights that are not finite), incomplete or of a newer version, or its calibration is, or is of other
+            weights.
         ValueError: its configuration has an unknown option or a wrong value.
     """
     folder = find(name, revision)
     model = build(_config(folder))
     load_weights(model, checkpoint.read_weights(folder), folder)
+    home = calibration_folder(folder)
+    if calibrated and isinstance(model, SVG) and (home / VALUES).exists():
+        model.calibration = Calibration.load(home)
+        if model.calibration.fitted.get("weights") != digest_of(model.state_dict()):
+            raise CheckpointError(
+                f"{home} is the calibration of other weights than {folder / checkpoint.MODEL}: calibrate again"
+            )
     return model.to(device).eval()
+
+
+def calibration_folder(folder: Path) -> Path:
+    """Where the calibration of a model belongs: RUN/calibration/STEP of a run's checkpoint, FOLDER/calibration else."""
+    if folder.resolve().parent.name == "checkpoints":
+        return folder.resolve().parents[1] / "calibration" / folder.resolve().name
+    return folder / "calibration"
 
 
 def load_weights(model: Model, weights: dict[str, Tensor], source: str | Path) -> None:
@@ -176,6 +196,8 @@ def push_to_hub(
         else:
             found = find(source)
             checkpoint.write_model(folder, checkpoint.read_config(found), checkpoint.read_weights(found))
+            if (calibration_folder(found) / VALUES).exists():
+                Calibration.load(calibration_folder(found)).save(folder / "calibration")
         (folder / "README.md").write_text(_card(_config(folder), repo_id), encoding="utf-8")
         api = HfApi()
         try:
@@ -200,6 +222,9 @@ def _download(repo_id: str, revision: str | None) -> Path:
     try:
         fetch = partial(hf_hub_download, repo_id, revision=revision)
         paths = [fetch(file) for file in (checkpoint.CONFIG, checkpoint.MODEL)]
+        with suppress(EntryNotFoundError):
+            for file in (TENSORS, VALUES):
+                fetch(f"calibration/{file}")
     except RepositoryNotFoundError:
         problem = "the Hub has no such model (or it is private: set HF_TOKEN)"
     except RevisionNotFoundError:

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = [
     {"runtime"},
-    {"config", "checkpoint", "noise", "metrics", "media"},
+    {"config", "checkpoint", "conformal", "noise", "metrics", "media"},
     {"likelihoods"},
     {"models"},
     {"objective", "pretrained"},
@@ -25,7 +25,7 @@ ORDER = [
     {"report"},
 ]
 """The rooms of svg, lowest first: a room imports only what is below it."""
-ARRAYS_ONLY = {"runtime", "noise", "metrics", "media"}
+ARRAYS_ONLY = {"runtime", "conformal", "noise", "metrics", "media"}
 """Rooms that see arrays and tensors alone: no configuration, no model."""
 
 

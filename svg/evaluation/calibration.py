@@ -4,9 +4,11 @@ Three questions, each frame by frame:
 - Under the predicted distribution, is the truth in the central 90 % interval 90 % of the time? The probability integral
   transform (PIT) answers for every interval at once: it is uniform if so, and the share of it in the middle c is the
   coverage of the interval of level c. In rollouts the distribution is the mixture over the sampled futures.
-- Is the predicted standard deviation as large as the error?
+- Is the predicted standard deviation as large as the error? In rollouts it is that of the truth around the mean of S
+  futures, sqrt((1 + 1/S) spread^2 + sigma^2) (Fortin et al. 2014).
 - Are the futures (their means, as one sees them) as diverse as the truth is uncertain? Spread against error, the rank
-  of the truth among the futures, and the fair CRPS and energy score (Gneiting & Raftery 2007; Ferro 2014).
+  of the truth among the futures (and among futures with their pixel noise), and the fair CRPS, energy score (Gneiting &
+  Raftery 2007; Ferro 2014) and variogram score (Scheuerer & Hamill 2015).
 
 Everything is streamed over the futures and kept as sums and histograms a frame, so that clips add up.
 
@@ -31,7 +33,11 @@ BINS = 20
 """Of PIT and rank histograms."""
 SIGMA_EDGES = torch.logspace(-3, 0, 25)
 """Edges between the bins of predicted standard deviations; the outer two are open."""
-TRANSFORM, RANK = 10, 11  # noise streams
+TRANSFORM, RANK, DRAWN = 10, 11, 13  # noise streams
+EVERY = 4
+"""Of the ranks among noisy futures: each such row and column is looked at."""
+LAG = 4
+"""Pixels between the two values of a pair of the variogram score, along rows and columns."""
 
 
 def uniforms(seed: int, clips: Tensor, frames: Tensor, shape: Iterable[int], stream: int) -> Tensor:
@@ -62,36 +68,59 @@ def by_sigma(sigma: Tensor, error: Tensor) -> Tensor:
 
 
 class RolloutTransform:
-    """The PIT of the true future under the mixture of all futures' distributions, and their mean variance.
+    """The PIT of the true future under the mixture of all futures' distributions, their mean variance, and the truth's
+    rank among futures with pixel noise.
 
     `watch` is for `svg.models.rollout.iter_rollouts`.
 
     Args:
         truth: uint8 (B, T, C, H, W).
         u: uniforms of that shape.
+        clips: int64 (B,), their numbers.
+        seed: of the noisy futures.
     """
 
-    def __init__(self, truth: Tensor, u: Tensor) -> None:
-        self.truth, self.u = truth, u
-        self.total, self.variance = torch.zeros_like(u), torch.zeros_like(u)
+    def __init__(self, truth: Tensor, u: Tensor, clips: Tensor, seed: int) -> None:
+        self.truth, self.u, self.clips, self.seed = truth, u, clips.to(truth.device), seed
+        self._transform, self._variance = torch.zeros_like(u), torch.zeros_like(u)
+        self._below = torch.zeros_like(u[..., ::EVERY, ::EVERY])
         self.samples = torch.zeros(len(truth), dtype=torch.long)
 
     def watch(self, clips: slice, samples: slice, t: int, distribution: FrameDistribution) -> None:
         """Takes the distributions (N, 1, C, H, W) of some futures' frame t."""
         count = samples.stop - samples.start
         truth, u = (repeat(x[clips, t], "b c h w -> (b s) 1 c h w", s=count) for x in (self.truth, self.u))
+        below = integral_transform(distribution, truth, u)
+        few = below[..., ::EVERY, ::EVERY]
+        numbers = torch.arange(samples.start, samples.stop, device=few.device)
+        index = torch.meshgrid(self.clips[clips], numbers, torch.tensor([t], device=few.device), indexing="ij")
+        drawn = Noise(self.seed, tuple(part.flatten(0, 1) for part in index), DRAWN).uniform(*few.shape[2:])
         for total, values in (
-            (self.total, integral_transform(distribution, truth, u)),
-            (self.variance, distribution.stddev.square()),
+            (self._transform, below),
+            (self._variance, distribution.stddev.square()),
+            (self._below, (drawn < few).float()),  # a draw of that future is below the truth
         ):
             total[clips, t] += rearrange(values, "(b s) 1 c h w -> b s c h w", s=count).sum(dim=1)
         if t == 0:
             self.samples[clips] += count
 
-    def results(self) -> tuple[Tensor, Tensor]:
-        """PIT, and the mean over the futures of the predicted variance: each (B, T, C, H, W)."""
-        count = self.samples.to(self.total.device).view(-1, 1, 1, 1, 1)
-        return self.total / count, self.variance / count
+    @property
+    def _count(self) -> Tensor:
+        return self.samples.to(self.u.device).view(-1, 1, 1, 1, 1)
+
+    @property
+    def transform(self) -> Tensor:
+        """The PIT (B, T, C, H, W)."""
+        return self._transform / self._count
+
+    @property
+    def variance(self) -> Tensor:
+        """The mean over the futures of the predicted variance (B, T, C, H, W)."""
+        return self._variance / self._count
+
+    def rank(self, u: Tensor) -> Tensor:
+        """The rank of the truth among draws of the futures, of every fourth row and column, in (0, 1)."""
+        return (self._below + u[..., ::EVERY, ::EVERY]) / (self._count + 1)
 
 
 class Ensemble:
@@ -110,6 +139,7 @@ class Ensemble:
         self.counts = [0] * len(truth)
         self.first, self.previous = torch.empty_like(truth), torch.empty_like(truth)
         self.total, self.squares, self.below, self.equal = (torch.zeros_like(truth) for _ in range(4))
+        self.roughness = [torch.zeros_like(pair) for pair in _pairs(truth)]
         names = ("absolute", "absolute_pairs", "distance", "distance_pairs")
         self.best = truth.new_full(truth.shape[:2], math.inf)  # squared error, of the future that has the least
         self.sums = {name: truth.new_zeros(truth.shape[:2]) for name in names}
@@ -130,6 +160,8 @@ class Ensemble:
             self.squares[clips] += shifted.square()
             self.below[clips] += future < truth
             self.equal[clips] += future == truth
+            for total, pair in zip(self.roughness, _pairs(future), strict=True):
+                total[clips] += pair
             self.previous[clips] = future
             self.counts[clips] = [count + 1 for count in self.counts[clips]]
 
@@ -161,7 +193,8 @@ class Ensemble:
         """Frame by frame, (B, T), in units of [0, 1]: `diversity`, the root mean square difference between two
         futures; `spread`, their standard deviation; `mean_error`, the root mean square error of their mean;
         `best_error`, that of the best future of the clip; `crps`, the mean over the values; `energy`, the score of the
-        whole frame, divided by sqrt(C H W). What needs two futures is left out for one."""
+        whole frame, divided by sqrt(C H W); `variogram`, of order 1/2 over pairs of values 4 pixels apart, the mean
+        over the pairs. What needs two futures is left out for one."""
         error = (self.mean - self.truth).square().mean((-3, -2, -1)).sqrt()
         errors = {"mean_error": error, "best_error": self.best.sqrt()}
         if self.count < 2:
@@ -176,12 +209,24 @@ class Ensemble:
             "spread": variance.sqrt(),
             "crps": scores["absolute"],
             "energy": scores["distance"],
+            "variogram": torch.stack(
+                [
+                    (total / self.count - pair).square().mean((-3, -2, -1))
+                    for total, pair in zip(self.roughness, _pairs(self.truth), strict=True)
+                ]
+            ).mean(0),
         }
 
     def rank(self, u: Tensor) -> Tensor:
         """The rank of the truth among the futures, (B, T, C, H, W) in (0, 1): uniform if it is one of them. Ties and
         the rank's width are spread by uniforms u."""
         return (self.below + u * (self.equal + 1)) / (self.count + 1)
+
+
+def _pairs(frames: Tensor) -> list[Tensor]:
+    """Square roots of the differences of values `LAG` pixels apart, along columns and rows."""
+    down, across = frames[..., LAG:, :] - frames[..., :-LAG, :], frames[..., LAG:] - frames[..., :-LAG]
+    return [down.abs().sqrt(), across.abs().sqrt()]
 
 
 def coverage(counts: Tensor) -> Tensor:
@@ -198,9 +243,9 @@ def summarise_calibration(records: list[dict[str, Any]]) -> dict[str, Any]:
 
     Returns:
         `pit` (T, K) shares, `coverage` over all frames at `levels`, `coverage_frames`: of the 90 % interval, `sigma`
-        and
-        `error`: root mean squares frame by frame, `by_sigma`: [share, sigma, error] of each bin that is not empty, and
-        for rollouts `rank` (K,) shares.
+        and `error`: root mean squares frame by frame, `by_sigma`: [share, sigma, error] of each bin that is not empty,
+        and for rollouts `futures`, the part of sigma that they alone make, and shares (K,) of the `rank` of the truth
+        among the futures, and among futures with pixel noise (`rank_noise`).
     """
     counts = torch.tensor([record["pit"] for record in records]).double().sum(0)
     levels = [2 * i / BINS for i in range(1, BINS // 2 + 1)]
@@ -216,10 +261,13 @@ def summarise_calibration(records: list[dict[str, Any]]) -> dict[str, Any]:
             [(n / sums[:, 0].sum()).item(), (s / n).sqrt().item(), (e / n).sqrt().item()] for n, s, e in sums[used]
         ],
     }
-    for name in ("sigma", "error"):
+    for name in ("sigma", "futures", "error"):
+        if name not in records[0]:
+            continue
         squares = torch.tensor([record[name] for record in records]).double().square()
         found[name] = squares.mean(0).sqrt().tolist()
-    if "rank" in records[0]:
-        ranks = torch.tensor([record["rank"] for record in records]).double().sum((0, 1))
-        found["rank"] = (ranks / ranks.sum()).tolist()
+    for name in ("rank", "rank_noise"):
+        if name in records[0]:
+            ranks = torch.tensor([record[name] for record in records]).double().sum((0, 1))
+            found[name] = (ranks / ranks.sum()).tolist()
     return found

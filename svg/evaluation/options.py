@@ -1,4 +1,4 @@
-"""What eval.py's three commands can be told; each field's docstring is its help."""
+"""What eval.py's commands can be told; each field's docstring is its help."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from svg.config import DataConfig, EvalConfig
 from svg.config.options import NotEmpty, Range, check_fields
+from svg.conformal import LEVELS, clips_needed
 from svg.evaluation.gallery import Rule
 
 
@@ -26,6 +27,8 @@ class MetricsOptions:
     refit: Annotated[int, Range(0, 10**7)] = 128
     """Training windows over which a sigma that training fitted to its batches is refitted; 0 takes its running
     average."""
+    calibrated: bool = True
+    """Also measure the calibrated futures of models that eval.py calibrate has calibrated."""
     verify: bool = False
     """Compare every byte of the test clips with their checksums first; metrics.json says what was compared."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -33,6 +36,28 @@ class MetricsOptions:
 
     def __post_init__(self) -> None:
         check_fields(self, "--")
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """What is calibrated, and by what."""
+
+    checkpoint: Annotated[str, NotEmpty()]
+    """Run, checkpoint, or folder of save_pretrained; the calibration is written beside it."""
+    clips: Annotated[int, Range(2, 10**7)] = 128
+    """Validation clips, at most: half of them fit, the other half make the intervals."""
+    levels: list[float] = field(default_factory=lambda: list(LEVELS))
+    """Of the intervals, between 0 and 1."""
+    data: DataConfig = field(default_factory=DataConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "--")
+        for level in self.levels:
+            try:
+                clips_needed(level)
+            except ValueError as error:
+                raise ValueError(f"--levels: {error}") from None
 
 
 @dataclass(frozen=True)

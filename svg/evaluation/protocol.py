@@ -24,7 +24,7 @@ from svg.metrics.fvd import CONVENTIONS, Convention, VideoFeatures, check_clips,
 from svg.metrics.i3d import LEAST_FRAMES
 from svg.metrics.weights import sha256
 
-VERSION = 1
+VERSION = 2
 """Number of the protocol: raised when the same model and clips would be measured differently."""
 OWN = "of the model"
 """What is said of a scale that training didn't fit to the frames that it scored."""
@@ -126,14 +126,16 @@ def _convention(config: EvalConfig, futures: Futures) -> Convention:
 class Scale:
     """Where the scales of a likelihood are from, which some likelihoods fit to each training batch."""
 
-    kind: Literal["own", "running", "refit"] = "own"
-    """own: part of the model; running: training's running average; refit: over training windows, then frozen."""
+    kind: Literal["own", "running", "refit", "calibrated"] = "own"
+    """own: part of the model; running: training's running average; refit: over training windows, then frozen;
+    calibrated: the calibration's."""
     windows: int = 0
     """How many training windows a refit saw."""
 
     def __str__(self) -> str:
         refit = f"frozen refit, {self.windows} training windows"
-        return {"own": OWN, "running": "running average", "refit": refit}[self.kind]
+        named = {"own": OWN, "running": "running average", "refit": refit, "calibrated": "calibrated"}
+        return named[self.kind]
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,8 @@ class Protocol:
     """The clip store's manifest."""
     verified: Collection[str] = ()
     """The store's files whose bytes were compared with their checksums; of the others these are only stated."""
+    calibration: str | None = None
+    """Digest of the calibration that the futures are drawn with, if any."""
 
     @cached_property
     def weights(self) -> str:
@@ -188,6 +192,7 @@ class Protocol:
         config = self.config.to_dict()
         values |= {"protocol": VERSION, "kind": kind, "weights": self.weights}
         values |= {group: config[group] for group in ("model", "likelihood", "objective")}
+        values["calibrated"] = self.calibration
         files = ("frames.npy", "starts.npy", "lengths.npy")
         values["data"] = [self.data["files"][name]["sha256"] for name in files]
         values["scale"] = [self.scale.kind, self.scale.windows]
@@ -209,6 +214,7 @@ class Protocol:
             "best_of_n": "chosen per clip and metric, by the mean over the predicted frames",
             "posterior": "one rollout whose latents come from the posterior of the true future",
             "scale": str(self.scale),
+            "calibrated": self.calibration,
             "calibration": "PIT of the mixture over the futures" if measures.calibration else "not measured",
             "interval": "1.96 sd / sqrt(clips), sd with clips - 1",
             "metrics": {name: _DEFINITIONS[name] for name in measures.scores},

@@ -18,9 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from svg.conformal import covered
 from svg.evaluation.calibration import RANK, TRANSFORM, Ensemble, RolloutTransform, by_sigma, histogram, uniforms
 from svg.metrics import BestOfN, psnr, ssim, ssim_svg
 from svg.models.base import to_float
+from svg.models.calibrated import total_stddev
 from svg.models.rollout import Chunk
 from svg.models.svg_lp import SVG
 from svg.runtime.parallel import double
@@ -57,6 +59,8 @@ METRICS = {
     "lpips": Metric("LPIPS", "", 4, False),
     "ssim_svg": Metric("SSIM of the SVG script", "", 4, True),
 }
+STILL = 2
+"""Grey levels by which a value may change from frame to frame and still be called still."""
 SCORES: dict[str, Score] = {"psnr": psnr, "ssim": ssim, "ssim_svg": ssim_svg}
 """Those that need no weights; `svg.metrics.LPIPS(file)` is the other."""
 
@@ -71,13 +75,21 @@ class Futures:
     seed: int
     memory: float = 2.0
     """Budget of a chunk (GiB); it changes no result."""
+    calibrated: bool = False
+    """Whether the model's calibration is applied."""
 
 
 def _rollouts(model: SVG, context: Tensor, clips: Tensor, futures: Futures, **options: Any) -> Iterator[Chunk]:
     """Futures of context frames (B, context, C, H, W), in chunks."""
-    memory = futures.memory
     return model.iter_rollouts(
-        context, futures.horizon, futures.samples, futures.seed, clip_ids=clips, memory=memory, **options
+        context,
+        futures.horizon,
+        futures.samples,
+        futures.seed,
+        clip_ids=clips,
+        memory=futures.memory,
+        calibrated=futures.calibrated,
+        **options,
     )
 
 
@@ -105,8 +117,8 @@ def score_clips(
         calibrate: also measure the calibration of the predicted distributions.
 
     Returns:
-        A record for each clip. Besides the metrics it has `ensemble`, curves of `calibration.Ensemble`, and `rollout`,
-        for `calibration.summarise_calibration`, where that was asked for.
+        A record for each clip. Besides the metrics it has `ensemble`, curves of `calibration.Ensemble`, and, where
+        that was asked for, `rollout`, for `calibration.summarise_calibration`, and of calibrated futures `intervals`.
 
     Raises:
         ValueError: a score is not finite.
@@ -115,7 +127,8 @@ def score_clips(
     leaders: dict[int, dict[str, BestOfN]] = {}
     together = Ensemble(to_float(truth))
     with exact(frames.device):
-        transform = RolloutTransform(truth, _uniforms(futures, clips, truth, TRANSFORM)) if calibrate else None
+        u = _uniforms(futures, clips, truth, TRANSFORM) if calibrate else None
+        transform = None if u is None else RolloutTransform(truth, u, clips, futures.seed)
         watch = transform.watch if transform else None
         for chunk in _rollouts(model, context, clips, futures, watch=watch):
             new = {name: BestOfN(METRICS[name].higher_is_better) for name in scores}
@@ -130,7 +143,11 @@ def score_clips(
             for name, score in scores.items()
         }
         ensemble = together.curves()
-        calibration = _calibration(transform, together, _uniforms(futures, clips, truth, RANK)) if transform else {}
+        calibration, intervals = {}, {}
+        if transform:
+            calibration = _calibration(transform, together, _uniforms(futures, clips, truth, RANK))
+            if futures.calibrated and model.calibration:
+                intervals = _intervals(model.calibration.radii, transform, together, frames[:, futures.context - 1 :])
     records: list[Record] = [{"clip": clip} for clip in clips.tolist()]
     for name in scores:
         _put_metric(records, name, [leader[name] for leader in leaders.values()], others[name])
@@ -138,6 +155,8 @@ def score_clips(
         record["ensemble"] = {name: values[position].tolist() for name, values in ensemble.items()}
         if calibration:
             record["rollout"] = {name: values[position].tolist() for name, values in calibration.items()}
+        if intervals:
+            record["intervals"] = {str(level): values[position].tolist() for level, values in intervals.items()}
     return records
 
 
@@ -156,16 +175,37 @@ def _put_metric(records: list[Record], name: str, parts: list[BestOfN], others: 
 
 def _calibration(transform: RolloutTransform, ensemble: Ensemble, u: Tensor) -> dict[str, Tensor]:
     """Histograms and sums of the futures of B clips: see `svg.evaluation.calibration.summarise_calibration`."""
-    pit, variance = transform.results()
-    sigma = (variance + ensemble.variance).sqrt()
+    sigma = total_stddev(ensemble.variance, transform.variance, ensemble.count)
+    futures = total_stddev(ensemble.variance, torch.zeros_like(sigma), ensemble.count)
     error = ensemble.mean - ensemble.truth
     return {
-        "pit": histogram(pit),
+        "pit": histogram(transform.transform),
         "rank": histogram(ensemble.rank(u)),
+        "rank_noise": histogram(transform.rank(u)),
         "sigma": sigma.square().mean((-3, -2, -1)).sqrt(),
+        "futures": futures.square().mean((-3, -2, -1)).sqrt(),
         "error": error.square().mean((-3, -2, -1)).sqrt(),
         "by_sigma": by_sigma(sigma, error),
     }
+
+
+def _intervals(
+    radii: Mapping[float, Tensor], transform: RolloutTransform, ensemble: Ensemble, frames: Tensor
+) -> dict[float, Tensor]:
+    """Of the interval of each level, (B, T, 3): the share of values inside, that of moving values inside, and that of
+    moving values.
+
+    Args:
+        frames: uint8 (B, 1 + T, C, H, W), the truth from the last context frame on.
+    """
+    sigma = total_stddev(ensemble.variance, transform.variance, ensemble.count)
+    moving = (frames[:, 1:].int() - frames[:, :-1].int()).abs() > STILL
+    found = {}
+    for level, radius in radii.items():
+        inside = covered(ensemble.truth, ensemble.mean, sigma, radius[: sigma.shape[1]].to(sigma))
+        parts = (inside, inside & moving, moving)
+        found[level] = torch.stack([part.float().mean((-3, -2, -1)) for part in parts], dim=-1)
+    return found
 
 
 def clip_features(

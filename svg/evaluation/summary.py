@@ -9,7 +9,6 @@ B clips, T frames.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,13 +18,6 @@ from svg.evaluation.scores import CURVES, METRICS, Record
 from svg.metrics import Interval
 
 Entry = dict[str, Any]
-
-
-def name_apart(entries: Sequence[Entry], checkpoints: Sequence[str]) -> None:
-    """Gives models the names of their folders, or their whole paths where those are the same."""
-    short = [Path(name).resolve().name if Path(name).exists() else name for name in checkpoints]
-    for entry, name, path in zip(entries, short, checkpoints, strict=True):
-        entry["name"] = name if short.count(name) == 1 else path
 
 
 def summarise(records: Iterable[Record]) -> dict[str, dict[str, Any]]:
@@ -48,6 +40,25 @@ def summarise_ensemble(records: Iterable[Record]) -> dict[str, Any]:
 def summarise_rollouts(records: Iterable[Record]) -> dict[str, Any]:
     """The calibration of rollouts: see `svg.evaluation.calibration.summarise_calibration`."""
     return summarise_calibration([record["rollout"] for record in _sorted(records)])
+
+
+def summarise_intervals(records: Iterable[Record]) -> dict[str, Any]:
+    """Of the interval of each level the share of values inside, as `summarise`'s numbers, and of its `moving` and
+    `still` values frame by frame (None where there are none)."""
+    records = _sorted(records)
+    found = {}
+    for level in records[0].get("intervals", {}):
+        values = torch.tensor([record["intervals"][level] for record in records], dtype=torch.float64)  # B T 3
+        inside, moved_inside, moved = values.mean(0).unbind(-1)
+        found[level] = _of(values[..., 0].tolist()) | {
+            "moving": _shares(moved_inside, moved),
+            "still": _shares(inside - moved_inside, 1 - moved),
+        }
+    return found
+
+
+def _shares(part: torch.Tensor, whole: torch.Tensor) -> list[float | None]:
+    return [p / w if w > 0 else None for p, w in zip(part.tolist(), whole.tolist(), strict=True)]
 
 
 def _sorted(records: Iterable[Record]) -> list[Record]:

@@ -21,7 +21,7 @@ from svg.evaluation.gallery import Shown, show
 from svg.evaluation.journal import Journal, Work, each_clip
 from svg.evaluation.protocol import Measures, Protocol, Scale, versions
 from svg.evaluation.scores import METRICS, Futures, Record, clip_features, drawn_arrays, score_clips, unpack_features
-from svg.evaluation.summary import Entry, summarise, summarise_ensemble, summarise_rollouts
+from svg.evaluation.summary import Entry, summarise, summarise_ensemble, summarise_intervals, summarise_rollouts
 from svg.metrics.fid import FEATURES, FID, ImageFeatures, fid
 from svg.metrics.fvd import FVD, Convention, VideoFeatures, fvd
 from svg.models.svg_lp import SVG
@@ -100,6 +100,8 @@ class Evaluation:
             entry |= {"results": summarise(records), "ensemble": summarise_ensemble(records)}
         if measures.calibration:
             entry["calibration"] = summarise_rollouts(records)
+            if self.futures.calibrated:
+                entry["intervals"] = summarise_intervals(records)
         if measures.likelihood:
             entry["likelihood"] = self.likelihood(protocol, importance)
         if measures.features:
@@ -113,7 +115,14 @@ class Evaluation:
     def protocol(self, measures: Measures, scale: Scale) -> Protocol:
         """What the numbers of these measures depend on."""
         return Protocol(
-            self.futures, measures, scale, self.config, self.source, self.store.manifest, self.store.verified
+            self.futures,
+            measures,
+            scale,
+            self.config,
+            self.source,
+            self.store.manifest,
+            self.store.verified,
+            self.model.calibration.digest if self.futures.calibrated and self.model.calibration else None,
         )
 
     def scores(self, protocol: Protocol) -> list[Record]:
@@ -207,3 +216,10 @@ class Evaluation:
             return self.read(clips, length, size)
 
         return each_clip(self.state, self.clips, read, journal, title, work, samples)
+
+
+def name_apart(runs: list[Evaluation], checkpoints: Sequence[str]) -> None:
+    """Gives models the names of their folders, or their whole paths where those are the same."""
+    short = [Path(name).resolve().name if Path(name).exists() else name for name in checkpoints]
+    for i, (name, path) in enumerate(zip(short, checkpoints, strict=True)):
+        runs[i] = dataclasses.replace(runs[i], name=name if short.count(name) == 1 else path)

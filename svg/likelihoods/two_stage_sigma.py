@@ -89,10 +89,21 @@ class TwoStageSigma(Likelihood):
         mean, raw = params.split((self.channels, self.variance_maps), dim=-3)
         # Both stages are in the graph, so that every parameter has a gradient at every step, as DDP demands.
         first = hard_floor(self.log_sigma, self.floor)
-        second = self._scalar() + 0.5 * torch.log((1 + softplus(raw) / math.log(2)) / 2)
+        second = second_stage(self._scalar(), raw)
         return Normal(self._link(mean), torch.where(self.stage == 2, second, first))
 
     def _training_loss(self, params: Tensor, target: Tensor, latents: Latents | None, step: int | None) -> Tensor:
         # The buffer follows the learned sigma until it is frozen, so that a moving average of the weights follows both.
         self.log_sigma_dataset.copy_(self._scalar())
         return super()._training_loss(params, target, latents, step)
+
+
+def second_stage(log_sigma: Tensor, raw: Tensor, floor: float = 0.5) -> Tensor:
+    """Log sigma_i of stage 2: sigma_i^2 = sigma^2 (floor + (1 - floor) softplus(raw)/ln 2), where raw = 0 is sigma.
+
+    Args:
+        log_sigma: of the first stage.
+        raw: map of any shape that it broadcasts to.
+        floor: the least variance, as a share of sigma^2; equation 11 has one half.
+    """
+    return log_sigma + 0.5 * torch.log(floor + (1 - floor) * softplus(raw) / math.log(2))

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from svg.likelihoods.base import FrameDistribution
 from svg.models.backbones import Decoder, Encoder
-from svg.models.base import Model, Prior
+from svg.models.base import Model, Prior, to_float
+from svg.models.calibrated import Calibration
 from svg.models.recurrent import GaussianLSTM, PredictorLSTM, State
 from svg.noise import Noise
 
@@ -64,8 +65,10 @@ class VideoModel(Model):
 class Context:
     """What the context frames of b clips say, computed once for all their samples."""
 
+    frame: Tensor
+    """The last context frame (b, C, H, W), float32 in [0, 1]."""
     last: Tensor
-    """Features of the last context frame (b, G)."""
+    """Its features (b, G)."""
     before: Tensor
     """Features of the frames before it (b, n-1, G)."""
     halves: list[Tensor]
@@ -87,7 +90,9 @@ def encode_context(model: VideoModel, frames: Tensor, n_past: int) -> Context:
         posterior = (q.mean, torch.exp(0.5 * q.logvar))
     if model.learns_prior and n_past > 1:
         prior_state = model.prior_of(h[:, : n_past - 1])[1]
-    return Context(h[:, n_past - 1], h[:, : n_past - 1], halves, posterior, prior_state)
+    return Context(
+        to_float(frames[:, n_past - 1]), h[:, n_past - 1], h[:, : n_past - 1], halves, posterior, prior_state
+    )
 
 
 def _per_sample(x: Tensor, samples: int) -> Tensor:
@@ -99,13 +104,21 @@ class RolloutState:
     """The state of N = b * s futures, advanced frame by frame."""
 
     def __init__(
-        self, model: VideoModel, context: Context, noise: Noise, samples: int, latents: Latents | None
+        self,
+        model: VideoModel,
+        context: Context,
+        noise: Noise,
+        samples: int,
+        latents: Latents | None,
+        calibration: Calibration | None,
     ) -> None:
         self.model, self.context, self.samples, self.latents = model, context, samples, latents
+        self.calibration = calibration
         self.n_past = context.before.shape[1] + 1
         self.pixel_noise = noise.child(PIXEL)
         self.halves, self.repeats = context.halves, (samples,)
         self.h = _per_sample(context.last, samples)
+        self.before = _per_sample(context.frame, samples)[:, None] if calibration else None
         self.predictor_state: State | None = None
         self.prior_state: State | None = None
         if context.prior_state is not None:
@@ -120,6 +133,9 @@ class RolloutState:
             if context.posterior is not None:
                 mean, stddev = (_per_sample(x, samples) for x in context.posterior)
                 self.posterior_z = mean + stddev * self.eps[:, : mean.shape[1]]
+            if calibration:
+                seen = self.posterior_z.shape[1]
+                self.eps = torch.cat((self.eps[:, :seen], calibration.tempering(self.eps[:, seen:])), dim=1)
         if self.n_past > 1:
             inputs = _per_sample(context.before, samples)
             if model.latent_size:
@@ -142,10 +158,14 @@ class RolloutState:
         if self.model.latent_size:
             inputs = torch.cat((inputs, self._latent(t)), dim=-1)
         g, self.predictor_state = self.model.predictor(inputs, self.predictor_state)
-        return self.model.likelihood.distribution(self.model.decode(g, self.halves, self.repeats))
+        own = self.model.likelihood.distribution(self.model.decode(g, self.halves, self.repeats))
+        if self.calibration and self.before is not None:
+            return self.calibration.distribution(own, self.before, t - self.n_past)
+        return own
 
     def observe(self, frame: Tensor) -> None:
         """Feeds (N, 1, C, H, W) back as the next input."""
+        self.before = frame if self.calibration else None
         h, skips = self.model.encode(frame)
         self.h = h[:, 0]
         if self.model.config.skip_frame == "previous":

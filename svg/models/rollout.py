@@ -15,6 +15,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Literal, TypedDict, Unpack, overload
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from svg.likelihoods.base import FrameDistribution
 from svg.models.base import evaluating, to_float
+from svg.models.calibrated import Calibration, Interval, digest_of
 from svg.models.folding import folded
 from svg.models.futures import Latents, RolloutState, VideoModel, encode_context, predict
 from svg.noise import Noise
@@ -53,10 +55,30 @@ class _Options(TypedDict, total=False):
     memory: float
     watch: Watch | None
     latents: Latents | None
+    calibrated: bool
 
 
 class Rollouts(VideoModel):
     """Rollouts of a video model, as methods."""
+
+    calibration: Calibration | None = None
+    """What calibrated rollouts apply, where `eval.py calibrate` has fitted it (`svg.load` brings it along)."""
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes config.json, model.safetensors and manifest.json, from which `svg.load` rebuilds the model, and its
+        calibration, if it has one.
+
+        Raises:
+            ValueError: the calibration is of other weights than the model now has.
+        """
+        if self.calibration and self.calibration.fitted.get("weights") != digest_of(self.state_dict()):
+            raise ValueError(
+                "the model's weights have changed since it was calibrated: set model.calibration to None, or calibrate "
+                "the saved model again"
+            )
+        super().save_pretrained(folder)
+        if self.calibration:
+            self.calibration.save(Path(folder) / "calibration")
 
     def iter_rollouts(
         self,
@@ -74,6 +96,7 @@ class Rollouts(VideoModel):
         memory: float = 2.0,
         watch: Watch | None = None,
         latents: Latents | None = None,
+        calibrated: bool = False,
     ) -> Iterator[Chunk]:
         """Possible futures in chunks, clip-major, each within a memory budget.
 
@@ -92,10 +115,12 @@ class Rollouts(VideoModel):
             memory: budget in GiB.
             watch: sees every predicted distribution, for what can't be told from its mean and stddev.
             latents: draws the latents instead of a fixed prior: `draw` of a sampler in svg/models/samplers.py.
+            calibrated: apply the model's calibration: its futures, and its standard deviations (docs/calibration.md).
 
         Raises:
             ValueError: `sample_ids` of another number than `samples`; a context of the wrong shape, or shorter than
-                the model's n_past; `latents` of a model without a fixed prior.
+                the model's n_past; `latents` of a model without a fixed prior; `calibrated` without a calibration, with
+                `draw` or `latents`, or for another context or a longer horizon than it was fitted to.
         """
         self.check_frames(context, self.config.n_past)
         n_past = context.shape[1] if n_past is None else n_past
@@ -103,6 +128,7 @@ class Rollouts(VideoModel):
         numbers = torch.arange(samples) if sample_ids is None else sample_ids
         _check(self, context, horizon, samples, n_past, numbers, latents)
         device = next(self.parameters()).device
+        calibration = _calibration(self, n_past, horizon, draw, latents).to(device) if calibrated else None
         steps = torch.arange(1, n_past + horizon, device=device)
         at_once = max(1, int(memory * 2**30 / _bytes_per_future(self, horizon)))
         b, s = (1, at_once) if at_once < samples else (at_once // samples, samples)
@@ -117,7 +143,7 @@ class Rollouts(VideoModel):
                 noise = Noise(seed, tuple(part.flatten(0, 1) for part in index))  # (N, T-1)
                 see = watch and partial(watch, some_clips, some_samples)
                 with evaluating(model, batch_statistics):
-                    futures = RolloutState(model, known, noise, len(chosen), latents)
+                    futures = RolloutState(model, known, noise, len(chosen), latents, calibration)
                     frames, deviations = predict(futures, horizon, stddev, draw, see)
                 yield Chunk(some_clips, some_samples, frames, deviations)
 
@@ -130,6 +156,7 @@ class Rollouts(VideoModel):
         seed: int = ...,
         *,
         stddev: Literal[False] = ...,
+        interval: None = ...,
         **options: Unpack[_Options],
     ) -> Tensor: ...
     @overload
@@ -141,8 +168,21 @@ class Rollouts(VideoModel):
         seed: int = ...,
         *,
         stddev: Literal[True],
+        interval: None = ...,
         **options: Unpack[_Options],
     ) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def rollout(
+        self,
+        context: Tensor,
+        horizon: int,
+        samples: int = ...,
+        seed: int = ...,
+        *,
+        stddev: bool = ...,
+        interval: float,
+        **options: Unpack[_Options],
+    ) -> tuple[Tensor, Tensor, Interval]: ...
     def rollout(
         self,
         context: Tensor,
@@ -159,14 +199,27 @@ class Rollouts(VideoModel):
         memory: float = 2.0,
         watch: Watch | None = None,
         latents: Latents | None = None,
-    ) -> Tensor | tuple[Tensor, Tensor]:
+        calibrated: bool = False,
+        interval: float | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Interval]:
         """Possible futures of each context, all at once; arguments and errors as of `iter_rollouts`, which is the form
         for futures that don't fit in memory together.
 
+        Args:
+            interval: also give the interval of this level around the mean of calibrated futures, in which the expected
+                share of a new clip's values, frame by frame, is at least the level (svg/conformal.py).
+
         Returns:
             float32 (B, S, horizon, C, H, W) in [0, 1]; with `stddev`, a pair of them and their predicted standard
-            deviations.
+            deviations; with `interval`, those two and the interval.
+
+        Raises:
+            ValueError: also an `interval` without `calibrated`, of a level that was not fitted, or for another number
+                of futures.
         """
+        if interval is not None and not calibrated:
+            raise ValueError("an interval is of calibrated rollouts: give calibrated=True")
+        stddev = stddev or interval is not None
         chunks = list(
             self.iter_rollouts(
                 context,
@@ -182,12 +235,17 @@ class Rollouts(VideoModel):
                 memory=memory,
                 watch=watch,
                 latents=latents,
+                calibrated=calibrated,
             )
         )
         frames = _assemble([(chunk.clips, chunk.frames) for chunk in chunks])
         if not stddev:
             return frames
-        return frames, _assemble([(chunk.clips, chunk.stddev) for chunk in chunks if chunk.stddev is not None])
+        deviations = _assemble([(chunk.clips, chunk.stddev) for chunk in chunks if chunk.stddev is not None])
+        if interval is None:
+            return frames, deviations
+        assert self.calibration is not None
+        return frames, deviations, self.calibration.to(frames.device).interval(frames, deviations, interval)
 
     def reconstruct(
         self,
@@ -232,6 +290,16 @@ def _check(
             raise ValueError(f"{name} is {value}, but must be at least 1")
     if numbers.shape != (samples,):
         raise ValueError(f"sample_ids names {len(numbers)} futures, but samples is {samples}")
+
+
+def _calibration(model: Rollouts, n_past: int, horizon: int, draw: bool, latents: Latents | None) -> Calibration:
+    """The model's calibration. Raises ValueError where it has none for such rollouts."""
+    if model.calibration is None:
+        raise ValueError("the model has no calibration: python eval.py calibrate --checkpoint RUN fits one")
+    if draw or latents:
+        raise ValueError("calibrated futures are means under the calibrated prior: leave out draw and latents")
+    model.calibration.check(n_past, horizon)
+    return model.calibration
 
 
 def require_fixed_prior(model: Rollouts) -> None:

@@ -13,7 +13,7 @@ from svg.evaluation.gallery import Shown, veil
 from svg.evaluation.scores import CURVES, METRICS
 from svg.evaluation.summary import Entry
 from svg.report.page import Chart, Futures, Page, Scene, Section, Series, write
-from svg.report.tables import like_the_papers, likelihood_table, rollout_table
+from svg.report.tables import like_the_papers, likelihood_table, rollout_table, uncertainty_table
 
 _COLOURS = {"best": 0, "mean": 2, "posterior": 1, "copy_last": -1}
 
@@ -81,15 +81,20 @@ def _charts(entries: Sequence[Entry]) -> Iterator[Section]:
     if metrics:
         yield Section("Over the horizon", charts=[_metric(entries, name) for name in metrics])
     charts = [
-        chart for make in (_coverage, _transform, _spread, _sigma, _bins, _ranks, _scores) for chart in make(entries)
+        chart
+        for make in (_ratio, _coverage, _intervals, _transform, _spread, _sigma, _bins, _ranks, _scores)
+        for chart in make(entries)
     ]
     if charts:
         text = (
             "Calibrated predictions are wrong as often as they say. One step: every frame is predicted from true "
             "frames, with latents from the posterior; its sigma is smaller than a rollout's error. Rollout: the "
-            "mixture over the sampled futures."
+            "mixture over the sampled futures. In the table sigma is the predicted standard deviation of the truth "
+            "around the mean of the futures, which should be the error's size, and futures is the part of it that "
+            "they make alone; ranges are over the predicted frames."
         )
-        yield Section("Uncertainty", text, charts=charts)
+        table = uncertainty_table(entries)
+        yield Section("Uncertainty", text, charts=charts, tables=[(table.header, table.rows)] if table.rows else [])
 
 
 def _metric(entries: Sequence[Entry], name: str) -> Chart:
@@ -148,6 +153,40 @@ def _coverage(entries: Sequence[Entry]) -> list[Chart]:
     return charts
 
 
+def _ratio(entries: Sequence[Entry]) -> list[Chart]:
+    """What is predicted of the error's size: by futures and noise, and by the futures alone."""
+    series = []
+    for number, entry in enumerate(entries):
+        if "futures" in (found := entry.get("calibration", {})):
+            prefix = f"{entry['name']}, " if len(entries) > 1 else ""
+            for name, label, dashed in (("sigma", "with noise", False), ("futures", "futures alone", True)):
+                values = np.divide(found[name], found["error"]).tolist()
+                series.append(Series(prefix + label, values, colour=number, dashed=dashed))
+    if not series:
+        return []
+    series.append(Series("calibrated", [1.0] * len(series[0].y), colour=-1, dashed=True))
+    text = "Predicted standard deviation over error: below 1, rollouts are surer than they are right."
+    return [Chart("Uncertainty over error", "predicted frame", "", series, text, over_frames=True, least=0)]
+
+
+def _intervals(entries: Sequence[Entry]) -> list[Chart]:
+    """The share of the truth inside the conformal 90 % intervals: of all values, of moving and of still ones."""
+    series = []
+    for number, entry in enumerate(entries):
+        if found := entry.get("intervals", {}).get("0.9"):
+            prefix = f"{entry['name']}, " if len(entries) > 2 else ""
+            series.append(Series(f"{prefix}all", found["frames"], half=found["frames_half"], colour=number))
+            for name in ("moving", "still"):
+                values = [0.0 if value is None else value for value in found[name]]
+                series.append(Series(prefix + name, values, colour=2 if name == "moving" else 3, dashed=True))
+    if not series:
+        return []
+    series.append(Series("promised", [0.9] * len(series[0].y), colour=-1, dashed=True))
+    text = "The promise is of all values of a clip's frame on average; still ones are easier, moving ones harder."
+    title = "90 % intervals with a guarantee"
+    return [Chart(title, "predicted frame", "share inside", series, text, over_frames=True, least=0, most=1)]
+
+
 def _transform(entries: Sequence[Entry]) -> list[Chart]:
     lines = [
         _density(label, np.mean(found["pit"], axis=0).tolist(), colour, dashed and len(entries) > 1)
@@ -167,7 +206,14 @@ def _ranks(entries: Sequence[Entry]) -> list[Chart]:
         "Where the truth falls among the futures as they are seen, without the pixel noise that sigma stands for. High "
         "ends: futures are less diverse than the truth is uncertain."
     )
-    return _with_flat("Rank of the truth", "rank among the futures", lines, text)
+    noisy = [
+        _density(entry["name"] if len(entries) > 1 else "rollout", entry["calibration"]["rank_noise"], number, False)
+        for number, entry in enumerate(entries)
+        if "rank_noise" in entry.get("calibration", {})
+    ]
+    also = "The same with pixel noise: flat, if the truth might be one of the draws."
+    charts = _with_flat("Rank of the truth", "rank among the futures", lines, text)
+    return charts + _with_flat("Rank among draws", "rank among the futures with noise", noisy, also)
 
 
 def _density(name: str, shares: Sequence[float], colour: int, dashed: bool) -> Series:
@@ -233,7 +279,7 @@ def _bins(entries: Sequence[Entry]) -> list[Chart]:
 
 def _scores(entries: Sequence[Entry]) -> list[Chart]:
     charts = []
-    for name, title in (("crps", "CRPS"), ("energy", "Energy score")):
+    for name, title in (("crps", "CRPS"), ("energy", "Energy score"), ("variogram", "Variogram score")):
         series = [
             Series(
                 entry["name"], entry["ensemble"][name]["frames"], half=entry["ensemble"][name]["frames_half"], colour=i
@@ -244,6 +290,7 @@ def _scores(entries: Sequence[Entry]) -> list[Chart]:
         text = {
             "crps": "Error of the futures less half their differences, a pixel at a time, lower is better.",
             "energy": "The same of whole frames, by root mean square distance.",
+            "variogram": "Whether the futures differ from pixel to pixel as the truth does, lower is better.",
         }[name]
         charts += [Chart(title, "predicted frame", "", series, text, over_frames=True)] if series else []
     return charts

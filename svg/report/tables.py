@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from svg.evaluation.calibration import BINS
 from svg.evaluation.images import LATENT_ROWS, ROWS, Report
 from svg.evaluation.protocol import OWN
 from svg.evaluation.scores import CURVES, METRICS
 from svg.evaluation.summary import Entry
 from svg.metrics.fid import MISSING
+from svg.models.calibrated import Calibration
 
 PAPERS: dict[str, dict[str, float]] = {
     "SV2P": {"psnr": 20.39, "ssim": 0.8169, "lpips": 0.0912, "fvd": 965},
@@ -103,6 +107,54 @@ def likelihood_table(entries: Sequence[Entry]) -> Table:
         row += [_cell(of[-1].get("kl"), 2), shown if found["scale"] == OWN else f"{shown} ({found['scale']})"]
         rows.append(row)
     return Table(header, rows)
+
+
+def uncertainty_table(entries: Sequence[Entry]) -> Table:
+    """How honest the rollouts of all models are: a row for each. Columns are what svg/evaluation/calibration.py says,
+    from the least to the most over the frames where they are per frame; `outer bin` and `PIT` are densities, 1 being
+    right."""
+    measured = [entry for entry in entries if "rank" in entry.get("calibration", {})]
+    header = [
+        "",
+        "sigma/error",
+        "futures/error",
+        "outer bin, futures",
+        "outer bin, with noise",
+        "PIT",
+        "90 % intervals",
+    ]
+    header += ["CRPS", "energy", "variogram"]
+    rows = []
+    for entry in measured:
+        found, ensemble = entry["calibration"], entry["ensemble"]
+        guaranteed = entry.get("intervals", {}).get("0.9")
+        covered = guaranteed["frames"] if guaranteed else found["coverage_frames"]
+        rank, noisy, pit = (np.asarray(found[name]) * BINS for name in ("rank", "rank_noise", "pit"))
+        pit = pit.mean(0)
+        row = [entry["name"]]
+        row += [_span(np.divide(found[name], found["error"])) for name in ("sigma", "futures")]
+        row += [f"{max(shares[0], shares[-1]):.2f}" for shares in (rank, noisy)]
+        row += [f"{pit.min():.2f} to {pit.max():.2f}", _span(covered)]
+        row += [_cell(ensemble.get(name), 4) for name in ("crps", "energy", "variogram")]
+        rows.append(row)
+    return Table(header, rows)
+
+
+def _span(values: Any) -> str:
+    return f"{np.min(values):.2f} to {np.max(values):.2f}"
+
+
+def calibration_table(found: Calibration) -> Table:
+    """What was fitted: a column for the first predicted frame, the middle one and the last."""
+    frames = sorted({0, found.horizon // 2, found.horizon - 1})
+    tempering, map_or_one = found.tempering, "a map" if found.sigma_map else "as predicted"
+    shown = {
+        f"factor of sigma ({map_or_one})": found.scale,
+        **{f"radius of the {level:.4g} interval (sd)": radius for level, radius in sorted(found.radii.items())},
+    }
+    rows = [[name, *(f"{values[frame]:.3f}" for frame in frames)] for name, values in shown.items()]
+    rows.append([f"prior's noise: tau {tempering.tau:g}, rho {tempering.rho:g}", *[""] * len(frames)])
+    return Table(["", *(f"frame {frame + 1}" for frame in frames)], rows)
 
 
 def _title(name: str) -> str:

@@ -148,16 +148,39 @@ def test_transform_of_a_mixture() -> None:
     """The PIT of a mixture is the mean of its parts', however the futures come."""
     truth = (255 * uniform(*SHAPE)).to(torch.uint8)
     u, means = uniform(*SHAPE, seed=4), uniform(2, 5, *SHAPE[1:], seed=5)
-    transform = RolloutTransform(truth, u)
+    transform = RolloutTransform(truth, u, torch.arange(2), seed=0)
     for clip in range(2):
         for samples in (slice(0, 2), slice(2, 5)):
             for t in range(3):
                 part = Normal(means[clip, samples, t, None], torch.tensor(0.2).log())
                 transform.watch(slice(clip, clip + 1), samples, t, part)
-    pit, variance = transform.results()
     wanted = Normal(means, torch.tensor(0.2).log()).cdf(((truth + u - 0.5) / 255)[:, None]).mean(1)
-    torch.testing.assert_close(pit, wanted)
-    torch.testing.assert_close(variance, torch.full_like(variance, 0.04))
+    torch.testing.assert_close(transform.transform, wanted)
+    torch.testing.assert_close(transform.variance, torch.full_like(u, 0.04))
+
+
+@pytest.mark.parametrize(("noise", "uniform_rank"), [(0.1, True), (0.02, False)])
+def test_rank_among_noisy_futures_is_uniform_exactly_if_the_noise_is_the_truths(noise, uniform_rank) -> None:
+    """Futures without spread and noise of sd 0.1 in the truth: right noise makes the truth one of them."""
+    shape = (1, 1, 1, 200, 200)
+    levels = (255 * (0.5 + 0.1 * normal(*shape))).round().clamp(0, 255).to(torch.uint8)
+    transform = RolloutTransform(levels, uniform(*shape), torch.tensor([3]), seed=0)
+    future = Normal(torch.full((4, 1, 1, 200, 200), 0.5), torch.tensor(noise).log())
+    for samples in (slice(0, 4), slice(4, 8)):
+        transform.watch(slice(0, 1), samples, 0, future)
+    ranks = histogram(transform.rank(uniform(*shape, seed=2)))
+    assert ranks.sum() == 50 * 50
+    assert (chi_square(ranks) > 1e-3) == uniform_rank
+
+
+def test_variogram_is_least_for_the_right_roughness() -> None:
+    """Futures as rough as the truth score better than smooth or rougher ones of the same values' spread."""
+    truth, futures = normal(4, 2, 1, 24, 24), normal(4, 8, 2, 1, 24, 24, seed=1)
+    smooth = normal(4, 8, 2, 1, 1, 1, seed=1).expand(4, 8, 2, 1, 24, 24)  # one value a frame: no differences
+    scores = [ensemble(x, truth, [8]).curves()["variogram"].mean() for x in (futures, smooth, 3 * futures)]
+    assert scores[0] < scores[1] and scores[0] < scores[2]
+    pairs = (truth[..., 4:, :] - truth[..., :-4, :]).abs().sqrt(), (truth[..., 4:] - truth[..., :-4]).abs().sqrt()
+    torch.testing.assert_close(scores[1], torch.stack([pair.square().mean() for pair in pairs]).mean())
 
 
 def test_summary_of_clips_adds_up() -> None:

@@ -98,6 +98,7 @@ def test_what_else_changes_a_record(stated, monkeypatch):
         assert stated.bounds_digest(other) != bounds
     for scale in (Scale(), Scale("running"), Scale("refit", 9)):
         assert not set(digests(replace(stated, scale=scale))) & {scores, features, bounds}
+    assert not set(digests(replace(stated, calibration="c"))) & {scores, features, bounds}
     monkeypatch.setattr(protocol, "VERSION", 0)
     assert not set(digests(stated)) & {scores, features, bounds}
 
