@@ -5,8 +5,9 @@ In this order, each with what is before it in place:
 1. a sigma map, for heads of one sigma: to the errors that posterior rollouts of training clips leave, by likelihood;
 2. tau and rho of the prior's noise: by the fair energy score of the futures' means on validation clips (Gneiting &
    Raftery 2007), one number each for all frames;
-3. a factor of the predicted standard deviation, frame by frame: so that with the futures' spread it adds up to the
-   error of their mean (Fortin et al. 2014), on the same clips. Noise fills what the futures leave; it replaces none;
+3. the noise's power and, frame by frame, its factor: so that with the futures' spread it adds up to the error of
+   their mean (Fortin et al. 2014), the power being the most likely one, on the same clips. Noise fills what the futures
+   leave; it replaces none;
 4. the radii of intervals: by conformal risk control, on the *other* half of the validation clips, which 1 to 3 haven't
    seen (svg/conformal.py).
 
@@ -38,7 +39,7 @@ Batches = Iterable[Mapping[str, Any]]
 Read = Callable[[Sequence[int]], Batches]
 """Some clips by number to batches of `frames`, uint8 (B, context + T, C, H, W), and `index`."""
 
-TAUS = (1.25, 1.5, 2.0, 2.5)
+TAUS = (1.25, 1.5, 2.0, 2.5, 3.0)
 """Temperatures that are tried, besides 1."""
 RHOS = (0.3, 0.6, 0.9)
 """Correlations from frame to frame that are tried, besides 0, at the best temperature."""
@@ -47,7 +48,9 @@ TEMPERING_CLIPS, TEMPERING_SAMPLES = 32, 6
 MAP_CLIPS, MAP_STEPS, MAP_BATCH, MAP_LR = 64, 400, 32, 5e-3
 """Training of the sigma map: clips, at most, and steps on frames of them."""
 FIT_SAMPLES = 10
-"""Futures, at most, that the factors are fitted by."""
+"""Futures, at most, that power and factors are fitted by."""
+POWERS = (1.0, 1.125, 1.25, 1.375, 1.5)
+"""Of the predicted standard deviation, that are tried."""
 LEAST_SCALE = 0.1
 """Of the factors: what is left where the futures alone are as uncertain as the truth."""
 
@@ -110,8 +113,8 @@ def calibrate(model: SVG, futures: Futures, fit: Fit) -> tuple[Calibration, dict
             if model.latent_size:
                 tempering, scores = _tempering(model, futures, fit, fitted[:TEMPERING_CLIPS])
                 model.calibration = dataclasses.replace(found, tempering=tempering)
-            scale, ratio = _scale(model, futures, fit, fitted)
-            model.calibration = dataclasses.replace(model.calibration, scale=scale)
+            scale, power, ratio = _noise(model, futures, fit, fitted)
+            model.calibration = dataclasses.replace(model.calibration, scale=scale, power=power)
             misses = Misses()
             for truth, frames, stddev in _futures(model, futures, fit.validation, held, "intervals"):
                 variance, mean = torch.var_mean(frames, dim=1)
@@ -211,19 +214,29 @@ def _tempering(model: SVG, futures: Futures, fit: Fit, clips: Sequence[int]) -> 
     return best, {f"tau {each.tau:g}, rho {each.rho:g}": value for each, value in tried.items()}
 
 
-def _scale(model: SVG, futures: Futures, fit: Fit, clips: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Factors of the predicted standard deviation, float32 (T,), and the ratio of uncertainty to error with them."""
+def _noise(model: SVG, futures: Futures, fit: Fit, clips: Sequence[int]) -> tuple[Tensor, float, Tensor]:
+    """Factors of the noise, float32 (T,), its power, and the ratio of uncertainty to error with them (T,)."""
     some = dataclasses.replace(futures, samples=min(FIT_SAMPLES, futures.samples))
-    sums = torch.zeros(3, futures.horizon, dtype=torch.float64)  # of squared errors, spreads and noise
-    for truth, frames, stddev in _futures(model, some, fit.validation, clips, "factors"):
+    sums: Tensor | float = 0.0
+    kept = []  # of every second row and column: squared error, spread, and noise of each power
+    for truth, frames, stddev in _futures(model, some, fit.validation, clips, "noise"):
         variance, mean = torch.var_mean(double(frames), dim=1)
         error = (mean - double(truth) / 255).square()
-        parts = (error, (1 + 1 / some.samples) * variance, double(stddev).square().mean(1))
-        sums += torch.stack([part.mean((-3, -2, -1)).sum(0).cpu() for part in parts])
-    error, spread, noise = sums
-    scale = ((error - spread) / noise).clamp_min(LEAST_SCALE**2).sqrt()
-    ratio = ((spread + scale.square() * noise) / error).sqrt()
-    return scale.float().to(next(model.parameters()).device), ratio
+        noises = [double(stddev).pow(2 * power).mean(1) for power in POWERS]
+        parts = torch.stack([error, (1 + 1 / some.samples) * variance, *noises]).cpu()  # parts B T C H W
+        sums = sums + parts.mean((-3, -2, -1)).sum(1)
+        kept.append(parts[..., ::2, ::2].float())
+    assert isinstance(sums, Tensor), "no clip was read"
+    (error, spread), noise = sums[:2], sums[2:]
+    scales = ((error - spread) / noise).clamp_min(LEAST_SCALE**2 * noise[0] / noise).sqrt()  # powers T
+    values = torch.cat(kept, dim=1)
+    totals = (
+        values[1] + scale.square().view(-1, 1, 1, 1) * each for scale, each in zip(scales, values[2:], strict=True)
+    )
+    surprise = [(values[0] / total + total.log()).mean().item() for total in totals]
+    best = min(range(len(POWERS)), key=surprise.__getitem__)
+    ratio = ((spread + scales[best].square() * noise[best]) / error).sqrt()
+    return scales[best].float().to(next(model.parameters()).device), POWERS[best], ratio
 
 
 def fair_energy_score(futures: Tensor, truth: Tensor) -> Tensor:

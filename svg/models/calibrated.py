@@ -2,8 +2,8 @@
 and applied by svg/models/rollout.py: the weights stay as they are.
 
 - Futures: the prior's noise is widened by a temperature tau and correlated over the frames by rho.
-- Pixels: around each future's mean lies Gaussian noise, whose standard deviation is the model's own (or a sigma map's)
-  times a factor a frame.
+- Pixels: around each future's mean lies Gaussian noise, whose standard deviation is a power of the model's own (or of a
+  sigma map's) times a factor a frame.
 - Intervals: the mean of S futures, give or take a radius in units of their total standard deviation
   (svg/conformal.py).
 
@@ -116,7 +116,8 @@ class Calibration:
     samples: int
     """Futures of a clip, of which the intervals are made."""
     scale: Tensor
-    """Of the predicted standard deviation, frame by frame: float32 (T,)."""
+    """Of the predicted standard deviation to its `power`, frame by frame: float32 (T,)."""
+    power: float = 1.0
     tempering: Tempering = Tempering()
     sigma_map: SigmaMap | None = None
     radii: Mapping[float, Tensor] = field(default_factory=dict)
@@ -132,7 +133,7 @@ class Calibration:
     @property
     def digest(self) -> str:
         """SHA-256 of all that it applies, in hexadecimal."""
-        numbers = torch.tensor([self.context, self.samples, self.tempering.tau, self.tempering.rho])
+        numbers = torch.tensor([self.context, self.samples, self.tempering.tau, self.tempering.rho, self.power])
         return digest_of(self._tensors() | {"numbers": numbers})
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -174,7 +175,7 @@ class Calibration:
         log_sigma = own.stddev.log()
         if self.sigma_map is not None:
             log_sigma = self.sigma_map(mean, before, own.stddev.flatten()[0])
-        return Normal(mean, log_sigma + self.scale[frame].log())
+        return Normal(mean, self.power * log_sigma + self.scale[frame].log())
 
     def interval(self, frames: Tensor, stddev: Tensor, level: float) -> Interval:
         """The interval of the truth around the mean of futures.
@@ -209,6 +210,7 @@ class Calibration:
             "samples": self.samples,
             "tau": self.tempering.tau,
             "rho": self.tempering.rho,
+            "power": self.power,
             "levels": sorted(self.radii),
             "tensors": digest,
             "fitted": dict(self.fitted),
@@ -236,6 +238,7 @@ class Calibration:
                 context=values["context"],
                 samples=values["samples"],
                 scale=tensors["scale"],
+                power=values["power"],
                 tempering=Tempering(values["tau"], values["rho"]),
                 sigma_map=SigmaMap.of(tensors),
                 radii={level: tensors[f"radius.{level}"] for level in values["levels"]},
@@ -251,6 +254,7 @@ class _Values(TypedDict):
     samples: int
     tau: float
     rho: float
+    power: float
     levels: list[float]
     tensors: str
     fitted: dict[str, Any]

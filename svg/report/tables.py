@@ -147,9 +147,9 @@ def _span(values: Any) -> str:
 def calibration_table(found: Calibration) -> Table:
     """What was fitted: a column for the first predicted frame, the middle one and the last."""
     frames = sorted({0, found.horizon // 2, found.horizon - 1})
-    tempering, map_or_one = found.tempering, "a map" if found.sigma_map else "as predicted"
+    tempering, sigma = found.tempering, "a map's sigma" if found.sigma_map else "sigma"
     shown = {
-        f"factor of sigma ({map_or_one})": found.scale,
+        f"factor of {sigma}" + ("" if found.power == 1 else f" to the power {found.power:g}"): found.scale,
         **{f"radius of the {level:.4g} interval (sd)": radius for level, radius in sorted(found.radii.items())},
     }
     rows = [[name, *(f"{values[frame]:.3f}" for frame in frames)] for name, values in shown.items()]

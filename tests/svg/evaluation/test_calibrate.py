@@ -86,6 +86,21 @@ def test_noise_fills_what_the_futures_leave():
     torch.testing.assert_close(predicted, error, rtol=1e-3, atol=0)
 
 
+def test_the_power_is_the_most_likely_one(monkeypatch):
+    """Noise whose sd is 0.5 sigma^1.375, around futures that all agree."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (8, 1, HORIZON, 1, 16, 16)
+    sigma = 0.02 + 0.3 * torch.rand(shape, generator=generator) ** 3
+    truth = 0.5 + 0.5 * sigma[:, 0] ** 1.375 * torch.randn(shape[:1] + shape[2:], generator=generator)
+    levels, drawn = (255 * truth).round().to(torch.uint8), torch.full(shape, 0.5).expand(-1, 3, -1, -1, -1, -1)
+    monkeypatch.setattr(calibrate, "_futures", lambda *_: [(levels, drawn, sigma.expand_as(drawn))])
+    model = make()
+    scale, power, ratio = calibrate._noise(model, futures(), fit_of(model), range(8))
+    assert power == 1.375
+    torch.testing.assert_close(scale, torch.full_like(scale, 0.5), rtol=0.05, atol=0)
+    torch.testing.assert_close(ratio, torch.ones_like(ratio))
+
+
 def test_the_tempering_of_the_lowest_score_is_taken():
     model = make("optimal_sigma").eval()
     found, notes = calibrate.calibrate(model, futures(), fit_of(model))

@@ -77,11 +77,12 @@ def test_correlated_noise_is_a_function_of_seed_clip_and_sample_alone():
     torch.testing.assert_close(one[0, 0], whole[1, 2, :3], atol=1e-5, rtol=0)
 
 
-def test_the_noise_is_the_models_own_times_a_factor_a_frame():
-    model = calibrated_model()
+@pytest.mark.parametrize("power", [1.0, 1.5])
+def test_the_noise_is_a_power_of_the_models_own_times_a_factor_a_frame(power):
+    model = calibrated_model(power=power)
     _, own = model.rollout(frames(model, 2, 2), HORIZON, SAMPLES, stddev=True)
     _, scaled = model.rollout(frames(model, 2, 2), HORIZON, SAMPLES, stddev=True, calibrated=True)
-    torch.testing.assert_close(scaled, own * model.calibration.scale.view(-1, 1, 1, 1))
+    torch.testing.assert_close(scaled, own**power * model.calibration.scale.view(-1, 1, 1, 1))
 
 
 def test_a_new_sigma_map_is_the_heads_one_sigma_and_has_no_gradient_to_what_it_sees():
@@ -222,6 +223,7 @@ def test_digests_follow_every_value():
         calibration(sigma_map=first.sigma_map, tempering=Tempering(1.5)),
         calibration(sigma_map=first.sigma_map, tempering=Tempering(1.0, 0.1)),
         calibration(sigma_map=first.sigma_map, context=3),
+        calibration(sigma_map=first.sigma_map, power=1.5),
         calibration(sigma_map=first.sigma_map, samples=4),
         calibration(sigma_map=first.sigma_map, scale=torch.tensor([1.0, 2.0, 0.5, 3.1])),
         calibration(sigma_map=first.sigma_map, radii={}),
