@@ -119,10 +119,12 @@ def metrics(argv: Sequence[str]) -> None:
             raise ValueError(f"{options.checkpoint[0]} is an image model, which is evaluated alone: name no other")
         if options.metrics:
             raise ValueError("--metrics chooses among the metrics of video models: leave it out for an image model")
+        if options.split != "test":
+            raise ValueError("--split is for video models: an image model is evaluated on its test images")
         return evaluate_images(options, sources[0])
     context = options.eval.context or max(config.model.n_past for config in configs)
     runs = [
-        set_up(name, source, options.data, options.eval, context, Path(options.out or default_folder(name)))
+        set_up(name, source, options.data, options.eval, context, folder(options, name), options.split)
         for name, source in zip(options.checkpoint, sources, strict=True)
     ]
     if options.verify:
@@ -428,6 +430,12 @@ def training_batches(run: Evaluation, data: DataConfig) -> Callable[[Sequence[in
             yield windows.__getitems__(numbers[first : first + REFIT_BATCH])
 
     return read
+
+
+def folder(options: MetricsOptions, checkpoint: str) -> Path:
+    """Where a model's results go: --out, or RUN/eval, or RUN/eval_val for the validation clips."""
+    kind = "eval" if options.split == "test" else f"eval_{options.split}"
+    return Path(options.out) if options.out else default_folder(checkpoint, kind)
 
 
 def default_folder(checkpoint: str, kind: str = "eval") -> Path:

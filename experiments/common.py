@@ -53,7 +53,7 @@ def parser(module: str, description: str | None) -> argparse.ArgumentParser:
     kept = "of finished rows, from which it goes on; delete its NAME.rows.json to start anew [%(default)s]"
     made.add_argument("--rows", metavar="FOLDER", default="runs/experiments", help=kept)
     made.add_argument("--quick", action="store_true", help="tiny sizes, published in ROWS/quick, to see that it runs")
-    made.set_defaults(module=module)
+    made.set_defaults(module=module, choosing=())
     return made
 
 
@@ -70,17 +70,22 @@ def parse(made: argparse.ArgumentParser, argv: Sequence[str] | None, quick: Mapp
     if options.quick:
         options.rows = str(Path(options.rows) / "quick")
     options.out = options.out or (options.rows if options.quick else "docs/experiments")
-    options.given = [name for name, value in settings(options).items() if value != made.get_default(name)]
-    for name, value in settings(options).items():
+    options.given = [name for name in _own(options) if vars(options)[name] != made.get_default(name)]
+    for name in _own(options):
+        value = vars(options)[name]
         if isinstance(value, int | float) and value <= 0:
             raise ValueError(f"--{name.replace('_', '-')} is {value}, but it must be positive")
     return options
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The options that change the numbers."""
-    others = ("out", "rows", "quick", "module", "given")
-    return {name: value for name, value in vars(options).items() if name not in others}
+    """The options that change the numbers of a row; those named in `choosing` only say which rows there are."""
+    return {name: vars(options)[name] for name in _own(options) if name not in options.choosing}
+
+
+def _own(options: argparse.Namespace) -> list[str]:
+    """The options of this experiment alone."""
+    return [name for name in vars(options) if name not in ("out", "rows", "quick", "module", "given", "choosing")]
 
 
 class Rows:
@@ -128,7 +133,7 @@ class Rows:
 def publish(options: argparse.Namespace, rows: Rows, tables: Tables, figure: Figure | None = None) -> None:
     """Writes NAME.json, NAME.md and, of a figure, NAME.png, and the tables into docs/experiments.md."""
     name, out, made = options.module, Path(options.out), rows.made()
-    changed = [f"--{key.replace('_', '-')} {typed(rows.settings[key])}" for key in options.given]
+    changed = [f"--{key.replace('_', '-')} {typed(vars(options)[key])}" for key in options.given]
     command = " ".join([f"python -m experiments.{name}", *(["--quick"] if options.quick else []), *changed])
     made = {"command": command, **made, "torch": torch.__version__, "settings": rows.settings}
     line = f"`{command}`: {made['hardware']}, {duration(made['seconds'])}, {made['date']}."

@@ -27,6 +27,8 @@ class MetricsOptions:
     refit: Annotated[int, Range(0, 10**7)] = 128
     """Training windows over which a sigma that training fitted to its batches is refitted; 0 takes its running
     average."""
+    split: Literal["test", "val"] = "test"
+    """Whose clips: val is for choosing among models, so that the test clips choose nothing."""
     calibrated: bool = True
     """Also measure the calibrated futures of models that eval.py calibrate has calibrated."""
     verify: bool = False
