@@ -14,7 +14,7 @@ import numpy as np
 
 from svg.evaluation.gallery import Shown, panels
 from svg.media.panels import filmstrip, grid
-from svg.media.write import VIDEOS, import_av, write_png, write_video
+from svg.media.write import VIDEOS, require_av, write_png, write_video
 from svg.media.write import write_gif as write_gif_file
 from svg.runtime.files import replacing
 
@@ -49,7 +49,7 @@ def check(form: Form) -> None:
         if name not in FORMATS:
             raise ValueError(f"--formats {name} is unknown: choose from {', '.join(FORMATS)}")
     if "mp4" in form.formats:
-        import_av()
+        require_av()
 
 
 def write(stem: Path, shown: Shown, form: Form, fps: float) -> list[Path]:

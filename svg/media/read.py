@@ -1,4 +1,5 @@
-"""Reads any video as frames for a model: a file that FFmpeg reads, or a folder of images, cropped and resized.
+"""Reads any video as frames for a model, by imageio: a file that FFmpeg reads, or a folder of images, cropped and
+resized.
 
 Shapes: T frames, H W pixels, C channels (1 or 3); uint8.
 """
@@ -12,20 +13,22 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+import imageio.v3 as iio
 import numpy as np
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image
 
 from svg.media import Frames
-from svg.media.write import import_av
+from svg.media.write import require_av
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 ANIMATIONS = {".webp", ".apng", ".png"}
 """What FFmpeg can't read, or not as an animation."""
+MODES = ("1", "L", "P", "RGB")
+"""Pillow's names of grey and RGB pictures of 8 bits, at most."""
 DEFAULT_FPS = 10.0
 
 
@@ -99,42 +102,46 @@ def natural_order(paths: Iterable[Path]) -> list[Path]:
     )
 
 
-def _folder(path: Path) -> tuple[float, Iterator[Image.Image]]:
+def _folder(path: Path) -> tuple[float, Iterator[Frames]]:
     files = natural_order(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
     if not files:
         raise ValueError(f"{path} holds no images ({', '.join(sorted(IMAGES))})")
 
-    def images() -> Iterator[Image.Image]:
+    def images() -> Iterator[Frames]:
         first = None
         for file in files:
-            with _reading(file, "an image"), Image.open(file) as opened:
-                image = ImageOps.exif_transpose(opened)
-                image.load()
-            if image.mode not in ("1", "L", "P", "RGB"):
-                raise ValueError(f"{file} has channels {image.mode}, but grey or RGB of 8 bits are needed: convert it")
-            first = first or image.size
-            if image.size != first:
-                found, before = (f"{width}x{height}" for width, height in (image.size, first))
+            with _reading(file, "an image"):
+                mode = iio.immeta(file, plugin="pillow", index=0, exclude_applied=False)["mode"]
+            if mode not in MODES:
+                raise ValueError(f"{file} has channels {mode}, but grey or RGB of 8 bits are needed: convert it")
+            with _reading(file, "an image"):
+                image = iio.imread(file, plugin="pillow", index=0, mode="RGB", rotate=True)
+            first = first or image.shape
+            if image.shape != first:
+                found, before = (f"{width}x{height}" for height, width, _ in (image.shape, first))
                 raise ValueError(f"{file} has {found} pixels, but those before it {before}")
-            yield image.convert("RGB")
+            yield image
 
     return DEFAULT_FPS, images()
 
 
-def _animation(path: Path) -> tuple[float, Iterator[Image.Image]]:
-    with _reading(path, "an animation"):
-        opened = Image.open(path)
+def _animation(path: Path) -> tuple[float, Iterator[Frames]]:
+    with _reading(path, "an animation"), iio.imopen(path, "r", plugin="pillow") as opened:
         durations = []
-        for frame in ImageSequence.Iterator(opened):
-            frame.load()
-            durations.append(float(frame.info.get("duration", 0)))
+        for index, _ in enumerate(opened.iter()):  # WebP tells the delay of a frame once it is decoded
+            durations.append(float(opened.metadata(index=index).get("duration", 0)))
     fps = 1000 * len(durations) / sum(durations) if sum(durations) > 0 else DEFAULT_FPS
-    return fps, (frame.convert("RGB") for frame in ImageSequence.Iterator(opened))
+
+    def images() -> Iterator[Frames]:
+        with _reading(path, "an animation"):
+            yield from iio.imiter(path, plugin="pillow", mode="RGB")
+
+    return fps, images()
 
 
 @contextmanager
 def _reading(path: Path, what: str) -> Iterator[None]:
-    """Turns what Pillow raises over a file's bytes, which may be anything, into a line that names the file."""
+    """Turns what a reader raises over a file's bytes, which may be anything, into a line that names the file."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", category=UserWarning)  # of metadata that is not needed
@@ -145,37 +152,29 @@ def _reading(path: Path, what: str) -> Iterator[None]:
             raise ValueError(f"{path} has more than {most} million pixels: scale it down") from None
         except Exception as error:
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            if "plugin" in reason or "given uri" in reason:  # imageio's words
+                reason = "it is damaged, or something else"
             raise ValueError(f"{path} can't be read as {what}: {reason}") from None
 
 
-def _file(path: Path) -> tuple[float, Iterator[Image.Image]]:
-    av = import_av()
-    try:
-        container = av.open(str(path))
-    except (av.error.FFmpegError, OSError) as error:
-        raise ValueError(f"{path} can't be read as a video: {getattr(error, 'strerror', error)}") from None
-    if not container.streams.video:
-        container.close()
-        raise ValueError(f"{path} has no video stream")
-    stream = container.streams.video[0]
-    if stream.width * stream.height > (Image.MAX_IMAGE_PIXELS or math.inf):
-        container.close()
-        raise ValueError(f"{path} has frames of {stream.width}x{stream.height} pixels: scale it down")
-    fps = float(stream.average_rate or Fraction(DEFAULT_FPS))
+def _file(path: Path) -> tuple[float, Iterator[Frames]]:
+    require_av()
+    with _reading(path, "a video"), iio.imopen(path, "r", plugin="pyav") as opened:
+        found = opened.metadata(exclude_applied=False)
+        height, width = opened.properties(format="rgb24").shape[-3:-1]
+    if width * height > (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise ValueError(f"{path} has frames of {width}x{height} pixels: scale it down")
 
-    def images() -> Iterator[Image.Image]:
-        with container:
-            try:
-                for frame in container.decode(stream):
-                    yield frame.to_image()
-            except av.error.FFmpegError as error:
-                raise ValueError(f"{path} is damaged: {error.strerror}") from None
+    def images() -> Iterator[Frames]:
+        with _reading(path, "a video"):
+            yield from iio.imiter(path, plugin="pyav", format="rgb24")
 
-    return fps, images()
+    return float(found.get("fps") or DEFAULT_FPS), images()
 
 
-def _fit(image: Image.Image, size: int, crop: str, path: Path) -> Frames:
-    """One frame cropped and resized (antialiased): uint8 (size, size, 3)."""
+def _fit(frame: Frames, size: int, crop: str, path: Path) -> Frames:
+    """One frame (H, W, 3) cropped and resized (antialiased): uint8 (size, size, 3)."""
+    image = Image.fromarray(frame)
     width, height = image.size
     if crop == "none":
         box = (0, 0, width, height)

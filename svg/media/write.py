@@ -1,4 +1,4 @@
-"""Videos as files: GIF, MP4, animated WebP and PNG, by their suffix.
+"""Videos as files: GIF, MP4, animated WebP and PNG, by their suffix, all written by imageio.
 
 All last T / fps seconds. MP4 plays everywhere but is lossy; WebP and APNG keep every colour; GIF has 255.
 
@@ -7,13 +7,13 @@ Shapes: T frames, H W pixels, C channels (1 or 3); uint8.
 
 from __future__ import annotations
 
-from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as iio
 import numpy as np
 from PIL import Image
-from scipy.spatial import cKDTree
 
 from svg.media import Frames, check_video
 from svg.runtime.files import replacing
@@ -38,7 +38,9 @@ def write_video(path: str | Path, frames: Frames, fps: float) -> None:
     elif path.suffix == ".mp4":
         _write_mp4(path, frames, fps)
     elif path.suffix in (".webp", ".apng", ".png"):
-        _write_animation(path, frames, fps)
+        check_video(frames)
+        lossless = {"lossless": True, "quality": 60, "method": 3, "minimize_size": True}
+        _write_animation(path, frames, milliseconds(len(frames), fps), lossless if path.suffix == ".webp" else {})
     else:
         raise ValueError(f"{path.name} has a suffix that is none of .gif, .mp4, .webp, .apng, .png")
 
@@ -66,11 +68,10 @@ def write_gif(path: str | Path, frames: Frames, fps: float) -> None:
     check_video(frames)
     shown, delays = gif_timing(len(frames), fps)
     frames = frames[shown]
-    images = _grey_images(frames) if frames.shape[-1] == 1 else _palette_images(frames)
-    options: dict[str, Any] = dict(save_all=True, append_images=images[1:], loop=0, disposal=1, optimize=False)
-    options["duration"] = [10 * delay for delay in delays]
-    with replacing(path) as temporary:
-        images[0].save(temporary, format="GIF", **options)
+    options: dict[str, Any] = {"disposal": 1, "optimize": False}
+    if frames.shape[-1] == 3:
+        frames, options["palette"] = _in_palette(frames)
+    _write_animation(Path(path), frames.reshape(frames.shape[:3]), [10 * delay for delay in delays], options)
 
 
 def gif_timing(length: int, fps: float) -> tuple[list[int], list[int]]:
@@ -87,80 +88,45 @@ def gif_timing(length: int, fps: float) -> tuple[list[int], list[int]]:
 def write_png(path: str | Path, image: Frames) -> None:
     """Write one uint8 image (H, W, C) with C 1 or 3."""
     check_video(image[None])
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     with replacing(path) as temporary:
-        picture.save(temporary, format="PNG")
+        iio.imwrite(temporary, image[..., 0] if image.shape[-1] == 1 else image, plugin="pillow", extension=".png")
 
 
-def _write_animation(path: Path, frames: Frames, fps: float) -> None:
-    """Lossless WebP or APNG, endlessly repeated."""
-    images = [Image.fromarray(frame) for frame in frames]
-    timing: dict[str, Any] = {"save_all": True, "append_images": images[1:], "loop": 0}
-    timing["duration"] = milliseconds(len(frames), fps)
+def _write_animation(path: Path, frames: Frames, delays: list[int], options: dict[str, Any]) -> None:
+    """Frames (T, H, W) or (T, H, W, 3), each for so many milliseconds, endlessly repeated."""
+    extension = ".png" if path.suffix == ".apng" else path.suffix
+    timing: dict[str, Any] = {"duration": delays, "loop": 0}
     with replacing(path) as temporary:
-        if path.suffix == ".webp":
-            lossless: dict[str, Any] = {"lossless": True, "quality": 60, "method": 3, "minimize_size": True}
-            images[0].save(temporary, "WEBP", **timing, **lossless)
-        else:
-            images[0].save(temporary, "PNG", **timing)
+        iio.imwrite(temporary, frames, plugin="pillow", extension=extension, is_batch=True, **timing, **options)
 
 
 def _write_mp4(path: Path, frames: Frames, fps: float) -> None:
     """H.264, of nearly no visible loss; odd sizes are padded by a row or column, which H.264 needs."""
-    av = import_av()
+    require_av()
+    from imageio.plugins.pyav import PyAVPlugin
+
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
-    rate = Fraction(fps).limit_denominator(1001)
-    with replacing(path) as temporary, av.open(str(temporary), "w", options={"movflags": "faststart"}) as file:
-        stream = file.add_stream("libx264", rate=rate, options={"crf": "12", "preset": "medium"})
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
+    options = {"movflags": "faststart"}
+    with replacing(path) as temporary, iio.imopen(temporary, "w", plugin=PyAVPlugin, options=options) as file:
+        file.init_video_stream("libx264", fps=fps, pixel_format="yuv420p")
+        file._video_stream.options = {"crf": "12", "preset": "medium"}  # type: ignore[union-attr]  # no public way
         for frame in frames:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")):
-                file.mux(packet)
-        for packet in stream.encode():
-            file.mux(packet)
+            file.write_frame(np.ascontiguousarray(frame))
 
 
-def import_av():
-    """PyAV. Raises ValueError where it is not installed."""
-    try:
-        import av
-    except ImportError:
-        raise ValueError("video files need PyAV: pip install av") from None
-    return av
+def require_av() -> None:
+    """Raises ValueError where PyAV, by which imageio reads and writes video files, is not installed."""
+    if find_spec("av") is None:
+        raise ValueError("video files need PyAV: pip install av")
 
 
-def _grey_images(frames: Frames) -> list[Image.Image]:
-    return [Image.fromarray(frame[..., 0]) for frame in frames]
+def _in_palette(frames: Frames) -> tuple[Frames, bytes]:
+    """Frames (T, H, W, 3) in the 255 colours that suit all of them best (one is left for GIF's transparency): Pillow's
+    median cut, refined by its k-means, without which small things lose their colour.
 
-
-def _palette_images(frames: Frames) -> list[Image.Image]:
-    """Frames (T, H, W, 3) in the 255 colours that suit all of them best (one is left for GIF's transparency)."""
-    red, green, blue = (frames[..., channel].astype(np.int32) for channel in range(3))
-    codes = red << 16 | green << 8 | blue
-    counts = np.bincount(codes.ravel(), minlength=1 << 24)
-    distinct = np.flatnonzero(counts)
-    colours = np.stack((distinct >> 16, distinct >> 8 & 255, distinct & 255), axis=-1).astype(np.float64)
-    palette = _palette(frames, colours, counts[distinct])
-    nearest = np.zeros(1 << 24, np.uint8)
-    nearest[distinct] = cKDTree(palette).query(colours)[1]
-    images = [Image.fromarray(frame) for frame in nearest[codes]]
-    for image in images:
-        image.putpalette(palette.tobytes())
-    return images
-
-
-def _palette(frames: Frames, colours: np.ndarray, counts: np.ndarray, steps: int = 6) -> Frames:
-    """At most 255 colours (N, 3): Pillow's median cut, refined by k-means on the distinct colours and their counts."""
-    if len(colours) <= 255:
-        return colours.astype(np.uint8)
+    Returns:
+        uint8 (T, H, W, 1), numbers of colours, and the colours' bytes.
+    """
     tall = Image.fromarray(frames.reshape(-1, frames.shape[2], 3))
-    centres = np.array(tall.quantize(255, method=Image.Quantize.MEDIANCUT).getpalette(), np.float64).reshape(-1, 3)
-    for _ in range(steps):
-        nearest = cKDTree(centres).query(colours)[1]
-        weight = np.bincount(nearest, counts, len(centres))
-        used = weight > 0
-        for channel in range(3):
-            total = np.bincount(nearest, counts * colours[:, channel], len(centres))
-            centres[used, channel] = total[used] / weight[used]
-    return np.unique(centres.round().astype(np.uint8), axis=0)
+    found = tall.quantize(255, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
+    return np.asarray(found).reshape(*frames.shape[:3], 1), bytes(found.getpalette() or [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -66,13 +67,24 @@ def test_still_parts_of_a_gif_do_not_flicker(tmp_path: Path) -> None:
     assert (shown[:, :40] == shown[:1, :40]).all()
 
 
+def test_small_bright_things_keep_their_colour(tmp_path: Path) -> None:
+    """A few pure green pixels in a video of very many browns and greys."""
+    rng = np.random.default_rng(0)
+    frames = (120 + 60 * rng.random((8, 64, 64, 1)) + 30 * rng.random((8, 64, 64, 3))).astype(np.uint8)
+    frames[:, 30:34, 30:34] = (10, 220, 20)
+    write.write_gif(tmp_path / "a.gif", frames, 10)
+    shown = read_gif(tmp_path / "a.gif")[0][:, 30:34, 30:34].astype(int)
+    assert np.abs(shown - (10, 220, 20)).max() <= 8
+
+
 def test_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.gif"
     write.write_gif(path, noise_video(), 10)
     old = path.read_bytes()
 
-    def stop(self: Image.Image, file: Path, **_: object) -> None:
-        Path(file).write_bytes(b"half")
+    def stop(self: Image.Image, file: IO[bytes], **_: object) -> None:
+        file.write(b"half")
+        file.flush()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Image.Image, "save", stop)

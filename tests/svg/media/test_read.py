@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from svg.media.read import natural_order, read_clip
 from svg.media.write import write_video
@@ -103,6 +104,32 @@ def test_what_is_wrong_is_said(tmp_path: Path, folder: Path) -> None:
     (folder / "frame2.png").write_bytes(b"broken")
     with pytest.raises(ValueError, match=r"frame2.png can't be read as an image"):
         read_clip(folder, 3)
+
+
+def test_what_is_no_video_is_said_in_plain_words(tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(8000))
+    (tmp_path / "sound.wav").rename(tmp_path / "sound.mp4")
+    for name, content in (("empty.mp4", b""), ("text.mp4", b"no video"), ("text.webp", b"no picture")):
+        (tmp_path / name).write_bytes(content)
+    for name in ("sound.mp4", "empty.mp4", "text.mp4", "text.webp"):
+        kind = "an animation" if name.endswith("webp") else "a video"
+        with pytest.raises(ValueError, match=f"{name} can't be read as {kind}: it is damaged, or something else"):
+            read_clip(tmp_path / name, 2)
+
+
+def test_a_photograph_is_turned_as_its_camera_was(tmp_path: Path) -> None:
+    """EXIF orientation 6: the picture's right side was up."""
+    frame = np.zeros((48, 48, 3), np.uint8)
+    frame[:, 24:] = 255
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(frame).save(tmp_path / "1.jpg", exif=exif, quality=95)
+    shown = read_clip(tmp_path, 1, size=48).frames[0]
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "1.jpg")))
+    assert np.abs(shown.astype(int) - upright).max() <= 2
+    assert shown[:20].mean() < 10 and shown[28:].mean() > 245
 
 
 def test_a_damaged_video_is_named(tmp_path: Path) -> None:
