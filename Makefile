@@ -1,4 +1,5 @@
 # The two commands: `make demo` and `make test`, and `make demo-sawyer`. The README has the same without make.
+# Each installs what it needs into one venv: a demo its simulator, the tests everything.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,19 +8,23 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: venv demo demo-sawyer test lint clean
 
-venv: $(VENV)/.installed
+venv: $(VENV)/.dev
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.new:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
-demo: venv
+# $(VENV)/.data, .sim and .dev: with that extra of pyproject.toml
+$(VENV)/.%: pyproject.toml | $(VENV)/.new
+	$(BIN)/python -m pip install --quiet -e '.[$*]'
+	touch $@
+
+demo: $(VENV)/.data
 	$(BIN)/python train.py --config configs/robot_push.yaml
 	$(BIN)/python eval.py --checkpoint runs/robot_push
 
-demo-sawyer: venv
+demo-sawyer: $(VENV)/.sim
 	$(BIN)/python -m data.sawyer_push --out datasets/sawyer_push
 	$(BIN)/python train.py --config configs/sawyer_push_demo.yaml
 	$(BIN)/python eval.py --checkpoint runs/sawyer_push_demo

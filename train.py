@@ -34,7 +34,6 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, gather_object
 from torch import Tensor
 
-from data import robot_push
 from data.augment import Augmentation
 from data.clips import Store
 from data.registry import can_be_made, data_sets, open_split
@@ -187,6 +186,13 @@ def open_data(config: Config, accelerator: Accelerator) -> dict[str, Store]:
     """The splits by name. A simulated data set that is missing is made now, by the first process."""
     data, size, channels = config.data, config.model.size, config.model.channels
     if accelerator.is_main_process and data.name == "robot_push" and can_be_made(data.path) and channels == 3:
+        try:
+            from data import robot_push  # late: training on what is there needs no simulator
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"there is no data set {data.path}, and {error.name}, by which it is made, is not installed: pip "
+                "install -e '.[data]'"
+            ) from None
         robot_push.make(
             data.path, clips=data.clips, val_clips=min(data.clips, 128), test_clips=min(data.clips, 256), size=size
         )

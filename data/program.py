@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 Main = Callable[..., int]
@@ -63,7 +63,9 @@ def folder(text: str) -> Path:
 
 
 def quiet_while_loading() -> None:
-    """Until the decorated main function begins, Ctrl-C is one line, whatever library is just being imported."""
+    """Until the decorated main function begins, Ctrl-C is one line, whatever library is just being imported, and so is
+    a library that is not installed."""
+    sys.excepthook = _not_installed
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupted_while_loading)
 
@@ -87,7 +89,16 @@ def _interrupted_while_loading(number: int, frame: FrameType | None) -> NoReturn
     os._exit(130)
 
 
+def _not_installed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """An exception that nobody caught: of a missing library the one line."""
+    if not isinstance(error, ModuleNotFoundError):
+        return sys.__excepthook__(kind, error, trace)
+    print(f"error: {error.name} is not installed: pip install -e '.[data]'", file=sys.stderr, flush=True)
+    os._exit(2)
+
+
 def _end_of_loading() -> None:
+    sys.excepthook = sys.__excepthook__
     if signal.getsignal(signal.SIGINT) is _interrupted_while_loading:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -489,6 +489,25 @@ def test_a_simulated_data_set_that_is_missing_is_made(run, tmp_path):
     shutil.rmtree(path)
 
 
+def test_training_on_what_is_there_needs_no_simulator(config, tmp_path):
+    """Nor what reads BAIR's records: both are extras."""
+    stubs = tmp_path / "stubs"
+    stubs.mkdir()
+    for name in ("pymunk", "cv2", "google_crc32c", "av", "mujoco"):
+        (stubs / f"{name}.py").write_text(f"raise ModuleNotFoundError('gone', name={name!r})")
+    environment = os.environ | {"PYTHONPATH": str(stubs), "OMP_NUM_THREADS": "1"}
+
+    def call(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "train.py", "--config", str(config), "--train.out", str(tmp_path / "run"), *options]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+
+    done = call("--train.steps", "1")
+    assert done.returncode == 0, done.stderr
+    done = call("--train.steps", "2", "--data.path", str(tmp_path / "none"))
+    assert done.returncode == 2
+    assert "google_crc32c, by which it is made, is not installed: pip install -e '.[data]'" in done.stderr
+
+
 def test_the_learning_rate_rises_to_its_peak_and_ends_where_it_should():
     for decay, last in (("none", 1.0), ("linear", 0.1), ("cosine", 0.1)):
         config = TrainConfig(lr=2.0, warmup=3, steps=11, decay=decay, final_lr=0.1)

@@ -74,6 +74,15 @@ def test_ctrl_c_in_the_first_seconds(wait: float, tmp_path: Path) -> None:
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.parametrize(("name", "missing"), [("robot_push", "pymunk"), ("bair", "google_crc32c")])
+def test_a_library_that_is_not_installed_is_one_line(tmp_path: Path, name: str, missing: str) -> None:
+    (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError('gone', name={missing!r})")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", f"data.{name}", "--help"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (2, f"error: {missing} is not installed: pip install -e '.[data]'\n")
+
+
 def test_data_can_be_imported_without_fcntl() -> None:
     """As on Windows."""
     code = """
