@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: venv demo demo-sawyer test lint clean
+.PHONY: venv demo demo-sawyer test lint docs clean
 
 venv: $(VENV)/.dev
 
@@ -15,7 +15,7 @@ $(VENV)/.new:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	touch $@
 
-# $(VENV)/.data, .sim and .dev: with that extra of pyproject.toml
+# $(VENV)/.data, .sim, .dev and .docs: with that extra of pyproject.toml
 $(VENV)/.%: pyproject.toml | $(VENV)/.new
 	$(BIN)/python -m pip install --quiet -e '.[$*]'
 	touch $@
@@ -37,5 +37,8 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) site .pytest_cache .ruff_cache .mypy_cache
