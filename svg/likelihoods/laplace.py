@@ -51,7 +51,7 @@ class Laplace(Fitted):
 
     def _training_loss(self, params: Tensor, target: Tensor, latents: Latents | None, step: int | None) -> Tensor:
         scale = self._bounded(self.running.update(self._statistic(params, target, latents)))
-        return -LaplaceFrames(self._link(params), scale).log_prob(target)
+        return -LaplaceFrames(self._link(params), scale).unchecked_log_prob(target)
 
 
 class LaplaceFrames(FrameDistribution):

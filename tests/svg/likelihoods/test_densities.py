@@ -101,7 +101,8 @@ def test_density_cdf_and_moments_agree_with_scipy(name, raw, x):
     assert float(distribution.log_prob(at)) == pytest.approx(expected.logpdf(x), rel=1e-6, abs=1e-5)
     assert float(distribution.cdf(at)) == pytest.approx(expected.cdf(x), rel=1e-5, abs=1e-7)
     assert float(distribution.mean) == pytest.approx(expected.mean(), abs=1e-6)
-    assert float(distribution.stddev) == pytest.approx(expected.std(), rel=1e-4)
+    if name != "student_t" or float(distribution.nu) > 2.01:  # below, the stddev has a bound
+        assert float(distribution.stddev) == pytest.approx(expected.std(), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)
@@ -122,7 +123,7 @@ def test_densities_integrate_to_one(name, raw):
     middle = [mean + k * spread for k in (-30, -3, -1, 0, 1, 3, 30) if low < mean + k * spread < high]
 
     def density(x: float) -> float:
-        return math.exp(float(distribution.log_prob(torch.tensor(x, dtype=torch.float64).view(1, 1, 1, 1, 1))))
+        return math.exp(float(distribution.log_density(torch.tensor(x, dtype=torch.float64).view(1, 1, 1, 1, 1))))
 
     total, _ = integrate.quad(density, low, high, points=middle, limit=400)
     assert total == pytest.approx(1, abs=1e-4)
