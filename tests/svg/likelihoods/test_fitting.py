@@ -226,6 +226,18 @@ def test_the_switch_waits_for_its_steps_and_for_the_gain_to_fall():
     assert float(likelihood.sigma) == frozen
 
 
+@pytest.mark.parametrize("seen", [(8, 8), (64, 64)])
+def test_the_gain_is_that_of_a_value_of_the_frames_it_sees(seen):
+    """Whatever size the head was built for: .005 nats a value is below the gain, .02 is not."""
+    d = 3 * seen[0] * seen[1]
+    for gained, stage in ((0.02, 1), (0.005, 2)):
+        likelihood = head("two_stage_sigma", size=(16, 16), steps=0, gain=0.01)
+        training_loss(likelihood, torch.zeros(2, 3, 6, *seen), torch.zeros(2, 3, 3, *seen))
+        likelihood.on_validation(10, 1.0 * d)
+        likelihood.on_validation(20, (1.0 + gained) * d)
+        assert int(likelihood.stage) == stage
+
+
 def test_the_first_validation_never_switches():
     likelihood = head("two_stage_sigma", steps=0)
     likelihood.on_validation(10, 0.0)
