@@ -164,6 +164,18 @@ def test_other_channel_counts_work(name):
     assert likelihood.distribution(params).mean.shape == target.shape
 
 
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        *(("channels", value) for value in (0, -3, 1.5, True, "3", None)),
+        *(("size", value) for value in (64, (64,), (64, 64, 3), (0, 64), (64, 1.5), "64", None)),
+    ],
+)
+def test_wrong_shapes_are_refused_by_their_argument(argument, value):
+    with pytest.raises(ValueError, match=f"^{argument} is {re.escape(repr(value))}, but it must be .*whole number"):
+        build("diag_i", **{argument: value})
+
+
 def test_unknown_names_are_refused_with_the_choices():
     with pytest.raises(ValueError, match=r"likelihood.name is 'gauss'.*optimal_sigma"):
         build("gauss")
