@@ -71,7 +71,7 @@ class DiscreteDistribution(FrameDistribution):
         return mode
 
     def cdf(self, x: Tensor) -> Tensor:
-        return self._sum(lambda value, mass: mass * (value <= x + 1e-6))
+        return self._sum(lambda value, mass: mass * (value <= x + 1e-6)).clamp(max=1)
 
     def _levels(self) -> Iterator[Tensor]:
         yield from torch.arange(LEVELS, device=self.device)
