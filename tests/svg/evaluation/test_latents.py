@@ -43,13 +43,13 @@ def test_the_information_is_a_lower_bound_of_the_datas():
     """I = ln 9 = 2.197 (as above): over draws of N images the mean grows with N and stays below; it says so."""
 
     def mean(n: int) -> float:
-        drawn = torch.randn(4000 // n, n, 2, generator=torch.Generator().manual_seed(n))
+        drawn = torch.randn(2000 // n, n, 2, generator=torch.Generator().manual_seed(n))
         each = [diagnostics.empirical_information(Gaussian(x, torch.full_like(x, math.log(1 / 8)))) for x in drawn]
         return torch.stack(each).mean().item()
 
-    means = [mean(n) for n in (4, 16, 64, 500)]
+    means = [mean(n) for n in (4, 16, 64, 400)]
     assert means == sorted(means) and means[0] < math.log(4) and means[-1] < math.log(9)
-    assert means[-1] == pytest.approx(math.log(9), abs=0.1)
+    assert means[-1] == pytest.approx(math.log(9), abs=0.15)
     assert "at least" in LATENT_ROWS["information"] and "ln N" in LATENT_ROWS["information_cap"]
 
 
