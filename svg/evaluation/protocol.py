@@ -24,7 +24,7 @@ from svg.metrics.fvd import CONVENTIONS, Convention, VideoFeatures, check_clips,
 from svg.metrics.i3d import LEAST_FRAMES
 from svg.metrics.weights import check_channels, sha256
 
-VERSION = 2
+VERSION = 3
 """Number of the protocol: raised when the same model and clips would be measured differently."""
 OWN = "of the model"
 """What is said of a scale that training didn't fit to the frames that it scored."""
