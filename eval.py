@@ -57,6 +57,7 @@ from svg.evaluation.summary import Entry
 from svg.evaluation.videos import Batches, Evaluation, name_apart
 from svg.media.read import read_clip
 from svg.metrics.fid import ImageFeatures, check_images
+from svg.metrics.weights import check_channels
 from svg.models.calibrated import digest_of
 from svg.models.svg_lp import SVG
 from svg.models.vae import VAE
@@ -137,7 +138,8 @@ def metrics(argv: Sequence[str]) -> None:
     measured = []
     for run in runs:
         device = run.state.device
-        chosen = protocol.choose(options.metrics, options.eval, run.futures, len(run.clips), device)
+        channels = run.model.config.channels
+        chosen = protocol.choose(options.metrics, options.eval, run.futures, len(run.clips), device, channels)
         if "missing" in chosen.lpips and run is runs[0]:
             run.say(f"LPIPS is left out: {chosen.lpips['missing']}")
         if run.futures.calibrated:  # of the same likelihood, and with a scale of its own
@@ -183,16 +185,16 @@ def publish(
         f"{', '.join(options.checkpoint)} on {len(run.clips)} clips of {run.store.folder}: "
         f"{run.futures.context} frames given, {run.futures.horizon} predicted"
     )
+    for r, entry in zip(runs, entries, strict=True):  # before any picture, whose writing may fail
+        write_json(r.out / "metrics.json", entry)
+    if len(options.checkpoint) > 1:
+        write_json(out / "metrics.json", {"models": entries})
     shown_clips: list[list[Shown]] = []
     if measured[0]:
         for clip in run.clips[: options.eval.gifs]:
             shown_clips.append([r.show(of[clip], REPORT_SAMPLES) for r, of in zip(runs, measured, strict=True)])
             for r, shown in zip(runs, shown_clips[-1], strict=True):
                 exports.write_gif(r.out, shown, SHOWN_SAMPLES, run.store.fps)
-    for r, entry in zip(runs, entries, strict=True):
-        write_json(r.out / "metrics.json", entry)
-    if len(options.checkpoint) > 1:
-        write_json(out / "metrics.json", {"models": entries})
     if any(entry.get("results") for entry in entries):
         write_curves(out / "curves.png", entries, title)
     write_report(out / "report.html", entries, shown_clips, run.store.fps, title)
@@ -468,6 +470,7 @@ def evaluate_images(options: MetricsOptions, source: Path) -> None:
     inception = None
     if c.fid_weights:
         check_images(counts["test"])
+        check_channels("FID", channels)
         inception = ImageFeatures(c.fid_weights, device)
 
     def batches(split: str) -> Iterator[dict[str, Any]]:

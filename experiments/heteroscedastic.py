@@ -195,8 +195,10 @@ def clip_each(weights: Sequence[Tensor]) -> None:
 
 
 def head(name: str, **options) -> Likelihood:
-    """A likelihood of points."""
-    return likelihoods.build(name, channels=2, size=(1, 1), mean="identity", **options)
+    """A likelihood of points, which lie where they like."""
+    made = likelihoods.build(name, channels=2, size=(1, 1), mean="identity", **options)
+    made.in_unit = False
+    return made
 
 
 def first_stage(options: Namespace) -> Row:

@@ -68,6 +68,7 @@ def run(name: str, scale: float, options: Namespace, *, rescaled: bool = True) -
         posterior_variance=0.01,
     )
     head = likelihoods.build(name, 1, (SIZE, SIZE), mean="identity", **HEADS[name])
+    head.in_unit = False
     model = ScaledVAE(config, head, scale if rescaled else 1.0).double()
     objective = Objective(model, ObjectiveConfig(name="bilbo"))
     losses, errors = [], []

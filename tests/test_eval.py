@@ -137,6 +137,22 @@ def test_two_processes_share_the_clips(
     assert len(list((tmp_path / "two" / "gifs").iterdir())) == 2
 
 
+def test_what_is_measured_is_kept_whatever_becomes_of_the_pictures(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(program.exports, "write_gif", full)
+    assert run(monkeypatch, "--checkpoint", folder / "model", "--out", tmp_path, "--metrics", "psnr") != 0
+    assert results(tmp_path)["psnr"]["best"]["mean"] > 0
+    other = shutil.copytree(folder / "model", tmp_path / "other")
+    monkeypatch.chdir(tmp_path)
+    shared = ("--data.path", folder / "data", "--metrics", "psnr")
+    assert run(monkeypatch, "--checkpoint", folder / "model", other, *shared) != 0
+    assert len(json.loads((tmp_path / "runs" / "comparison" / "metrics.json").read_text())["models"]) == 2
+
+
 def test_chunks_do_not_change_the_result(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for memory in ("2", "1e-6"):
         assert (

@@ -122,3 +122,15 @@ def test_wrong_evaluations_are_refused(run, tmp_path, digits):
         run("eval", at[0], at[1], at[1])
     with pytest.raises(ValueError, match="python -m data.digits|no data set"):
         run("eval", *at[:2], "--data.path", str(tmp_path / "nothing"))
+
+
+def test_what_is_measured_is_kept_whatever_becomes_of_the_pictures(run, tmp_path, monkeypatch):
+    assert run("train")[0] == 0
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(evaluation.image_figures, "write_all", full)
+    with pytest.raises(OSError, match="No space"):
+        run("eval", "--checkpoint", str(tmp_path / "run"), "--eval.samples", "2", "--eval.samplers", "prior")
+    assert json.loads((tmp_path / "run" / "eval" / "metrics.json").read_text())["images"]["neg_elbo"]

@@ -1,6 +1,7 @@
 """Which clips are shown, and their futures as pictures with maps of what is uncertain.
 
-Shapes: S futures, P context frames, F predicted frames, C channels (1 or 3), H W pixels.
+Shapes: S futures, P context frames, F predicted frames, C channels (1 or 3, as `svg.media.pictures` gives them), H W
+pixels.
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ from typing import Any, Literal
 
 import matplotlib
 import numpy as np
-import torch
 from torch import Tensor
 
 from svg.evaluation.scores import METRICS, Futures, Record, draw
-from svg.media import Frames
+from svg.media import Frames, pictures
 from svg.media.panels import BLUE as TRUTH
 from svg.media.panels import GREEN as CONTEXT
 from svg.media.panels import Colour, Panel, future_panel
@@ -52,7 +52,7 @@ class Shown:
 
     @property
     def spread(self) -> Map:
-        """Standard deviation of the futures, root mean square over the channels: float32 (F, H, W)."""
+        """Standard deviation of the futures, root mean square over the channels shown: float32 (F, H, W)."""
         values = self.futures.astype(np.float32) / 255
         return np.sqrt(values.var(axis=0, ddof=min(1, len(values) - 1)).mean(axis=-1))
 
@@ -90,9 +90,9 @@ def show(
     """
     predicted, stddev = draw(model, frames[: futures.context], clip, futures, samples)
     sigma = stddev.square().mean(2).sqrt().float().cpu().numpy()
-    pictures = _pictures(frames)
-    truth = pictures[futures.context :] if len(pictures) > futures.context else None
-    return Shown(clip, pictures[: futures.context], truth, _pictures(predicted), list(captions), sigma)
+    seen = pictures(frames)
+    truth = seen[futures.context :] if len(seen) > futures.context else None
+    return Shown(clip, seen[: futures.context], truth, pictures(predicted), list(captions), sigma)
 
 
 def panels(shown: Shown, *, sigma: bool = True) -> list[Panel]:
@@ -107,11 +107,11 @@ def panels(shown: Shown, *, sigma: bool = True) -> list[Panel]:
     ]
     if sigma and (shown.has_map or len(shown.futures) > 1):
         caption, values = ("sigma", shown.sigma[0]) if shown.has_map else ("spread", shown.spread)
-        pictures = heat(values, float(values.max()))
+        maps = heat(values, float(values.max()))
         if context.shape[-1] == 1:
-            pictures = np.round(255 * values[..., None] / max(float(values.max()), 1e-6)).astype(np.uint8)
-        before = np.zeros((len(context), *pictures.shape[1:]), np.uint8)
-        found.append(future_panel(f"{caption} to {values.max():.2f}", before, pictures, GREY))
+            maps = np.round(255 * values[..., None] / max(float(values.max()), 1e-6)).astype(np.uint8)
+        before = np.zeros((len(context), *maps.shape[1:]), np.uint8)
+        found.append(future_panel(f"{caption} to {values.max():.2f}", before, maps, GREY))
     return found
 
 
@@ -125,9 +125,3 @@ def veil(values: Map, largest: float) -> Frames:
     """The same colours to lay over frames, clear where the value is 0: uint8 (..., H, W, 4)."""
     opacity = np.sqrt(np.clip(values / max(largest, 1e-6), 0, 1))[..., None]
     return np.concatenate((heat(values, largest), (255 * opacity).round().astype(np.uint8)), axis=-1)
-
-
-def _pictures(x: Tensor) -> Frames:
-    """Frames (..., C, H, W), uint8 or float in [0, 1], to uint8 (..., H, W, C) arrays."""
-    x = x if x.dtype == torch.uint8 else (255 * x).round().to(torch.uint8)
-    return x.movedim(-3, -1).cpu().numpy()

@@ -25,12 +25,16 @@ def active_units(mean: Tensor, threshold: float = 0.01) -> int:
     return int((mean.var(dim=0, correction=0) > threshold).sum())
 
 
-def information_bound(posterior: Gaussian) -> Tensor:
-    """An upper bound on I(x; z), sampled over N posteriors (N, Z) and capped by ln N: a scalar.
+def empirical_information(posterior: Gaussian) -> Tensor:
+    """I(n; z), how much z says of which of the N images it is of, estimated over their posteriors (N, Z): a scalar.
 
-    E_n [ln q(z | x_n)] - E_n ln (1/N) sum_m q(z | x_m), the images themselves standing for the data (AR-ELBO, equation
-    29, which is this for a constant isotropic variance). With itself among them it can't exceed ln N, however much z
-    says of x: it is to be read with min(., KL).
+    E_n [ln q(z | x_n)] - E_n ln (1/N) sum_m q(z | x_m), a draw of z for each n (AR-ELBO, equation 29, which is this for
+    a constant isotropic variance). It is the information under the images' empirical distribution, and for I(x; z) of
+    the data that they are from a *lower* bound in expectation: with its own image among the N, z is more likely under
+    the mixture than under the true q(z) (Poole et al. 2019, "structured bounds with tractable encoders"). Its bias is
+    -E KL(mixture || q(z)) over draws of the N images: little where many of them share each place in z, and at least
+    I(x; z) - ln N in size, since it is at most ln N, and at most the mean KL to any prior. The draws of z may take the
+    estimate a little past either.
     """
     mean, logvar = posterior.mean.double(), posterior.logvar.double()
     z = Gaussian(mean, logvar).sample(Noise(0, (torch.arange(len(mean), device=mean.device),)).normal(mean.shape[1]))

@@ -22,9 +22,9 @@ from svg.metrics import LPIPS, MSE_FLOOR, WeightsError, find_weights
 from svg.metrics.fid import REMEDY, ImageFeatures, check_images
 from svg.metrics.fvd import CONVENTIONS, Convention, VideoFeatures, check_clips, load_features
 from svg.metrics.i3d import LEAST_FRAMES
-from svg.metrics.weights import sha256
+from svg.metrics.weights import check_channels, sha256
 
-VERSION = 2
+VERSION = 3
 """Number of the protocol: raised when the same model and clips would be measured differently."""
 OWN = "of the model"
 """What is said of a scale that training didn't fit to the frames that it scored."""
@@ -62,13 +62,18 @@ class Measures:
         return bool(self.scores) or self.calibration
 
 
-def choose(names: Sequence[str], config: EvalConfig, futures: Futures, clips: int, device: torch.device) -> Measures:
+def choose(
+    names: Sequence[str], config: EvalConfig, futures: Futures, clips: int, device: torch.device, channels: int = 3
+) -> Measures:
     """What was asked for; without names PSNR, SSIM, LPIPS if its weights are at hand, FVD and FID if theirs are given,
     likelihood and calibration.
 
+    Args:
+        channels: of the frames, 1 or 3 for the metrics of networks that see pictures.
+
     Raises:
-        ValueError: an unknown name, FVD of too few clips or of other videos than its convention's, or FID of too few
-            frames.
+        ValueError: an unknown name, FVD of too few clips or of other videos than its convention's, FID of too few
+            frames, or any of these, or LPIPS by its name or weights, of other channels.
         WeightsError: a metric asked for by name, or by its weights, has none that can be used.
     """
     for name in names:
@@ -81,6 +86,9 @@ def choose(names: Sequence[str], config: EvalConfig, futures: Futures, clips: in
             raise WeightsError(f"eval.{option}: there is no file {path}")
     distances = [name for name, weights in given.items() if weights]
     wanted = names or ["psnr", "ssim", "lpips", *distances, "likelihood", "calibration"]
+    for name in ("fvd", "fid"):
+        if name in wanted:
+            check_channels(name.upper(), channels)
     scores: dict[str, Score] = {name: SCORES[name] for name in SCORES if name in wanted}
     status: dict[str, Any] = {}
     features = chosen = inception = None
@@ -99,9 +107,10 @@ def choose(names: Sequence[str], config: EvalConfig, futures: Futures, clips: in
         inception = ImageFeatures(config.fid_weights, device)
     if "lpips" in wanted:
         try:
+            check_channels("LPIPS", channels)
             lpips = LPIPS(find_weights(config.lpips_weights))
             scores, status = scores | {"lpips": lpips.to(device)}, {"weights": lpips.source}
-        except WeightsError as error:
+        except ValueError as error:
             if "lpips" in names or config.lpips_weights is not None:
                 raise
             status = {"missing": str(error)}

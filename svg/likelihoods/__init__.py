@@ -24,7 +24,7 @@ from svg.likelihoods.iso_d import IsoD
 from svg.likelihoods.laplace import Laplace
 from svg.likelihoods.logistic_mixture import LogisticMixture
 from svg.likelihoods.optimal_sigma import OptimalSigma
-from svg.likelihoods.options import valid_options
+from svg.likelihoods.options import require_size, require_whole, valid_options
 from svg.likelihoods.pixel_sigma import PixelSigma
 from svg.likelihoods.scheduled_sigma import ScheduledSigma
 from svg.likelihoods.shared_sigma import SharedSigma
@@ -85,7 +85,7 @@ def build(name: str, channels: int = 3, size: tuple[int, int] = (64, 64), **opti
     """The likelihood of that name, for images of `channels` channels and `size` (height, width) pixels.
 
     Raises:
-        ValueError: the name or an option is unknown, or an option's value is wrong.
+        ValueError: the name or an option is unknown, or a value is wrong.
     """
     cls = REGISTRY.get(ALIASES.get(name, name))
     if cls is None:
@@ -95,6 +95,6 @@ def build(name: str, channels: int = 3, size: tuple[int, int] = (64, 64), **opti
         if option not in valid:
             listed = ", ".join(f"{key}={default!r}" for key, default in valid.items()) or "none"
             raise ValueError(f"likelihood.options.{option} is not an option of {name}, whose options are: {listed}")
-    likelihood = cls(channels=channels, size=size, **options)
+    likelihood = cls(channels=require_whole("channels", channels), size=require_size(size), **options)
     likelihood.name, likelihood.options = name, options
     return likelihood

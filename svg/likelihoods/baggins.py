@@ -12,7 +12,8 @@ from svg.likelihoods.base import Latents
 from svg.likelihoods.distribution import to_unit
 from svg.likelihoods.fitted import Fitted
 from svg.likelihoods.normal import Normal
-from svg.likelihoods.options import require_positive
+from svg.likelihoods.numerics import least_scale
+from svg.likelihoods.options import require_floor, require_positive
 from svg.runtime.parallel import global_mean
 
 
@@ -27,6 +28,7 @@ class Baggins(Fitted):
     Options:
         tau: information factor; the paper shows 1/5 and 1.
         eps: added to the SSE of a frame.
+        floor: hard lower bound of log sigma = (1/2) ln t; eps alone bounds it by default.
         decay: of the running means that evaluation uses.
         mean: sigmoid or identity.
     """
@@ -40,11 +42,13 @@ class Baggins(Fitted):
         size: tuple[int, int] = (64, 64),
         tau: float = 0.2,
         eps: float = 1e-6,
+        floor: float | None = None,
         decay: float = 0.9,
         mean: str = "sigmoid",
     ) -> None:
         super().__init__(channels, size, mean, running_shape=(2,), start=1.0, decay=decay)
         self.tau, self.eps = require_positive("tau", tau), require_positive("eps", eps)
+        self.floor = require_floor(floor)
 
     @property
     def sigma(self) -> Tensor:
@@ -53,7 +57,11 @@ class Baggins(Fitted):
     def _running_variance(self) -> Tensor:
         """tau E[SSE]/E[u]; tau before training."""
         sse, information = self.running.value
-        return self.tau * sse / information
+        return self._variance(sse, information)
+
+    def _variance(self, sse: Tensor, information: Tensor) -> Tensor:
+        """t, of sums of squares and u."""
+        return (self.tau * sse / information).clamp(min=least_scale(self.floor) ** 2)
 
     def _distribution(self, params: Tensor) -> Normal:
         return Normal(self._link(params), 0.5 * self._running_variance().log())
@@ -75,6 +83,5 @@ class Baggins(Fitted):
     def _training_loss(self, params: Tensor, target: Tensor, latents: Latents | None, step: int | None) -> Tensor:
         sse, information = self._terms(params, target, latents)
         self.running.update(torch.stack((sse, information), dim=-1))
-        u = global_mean(information)
-        d = math.prod(target.shape[-3:])
-        return u / (2 * self.tau) + 0.5 * d * torch.log(2 * math.pi * self.tau * sse / u)
+        t = self._variance(sse, global_mean(information))
+        return 0.5 * (sse / t + math.prod(target.shape[-3:]) * torch.log(2 * math.pi * t))

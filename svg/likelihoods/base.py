@@ -14,7 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from svg.likelihoods.distribution import FrameDistribution
+from svg.likelihoods.distribution import FrameDistribution, require_frames
 from svg.likelihoods.options import require_choice
 from svg.noise import Noise
 
@@ -54,6 +54,8 @@ class Likelihood(nn.Module, ABC):
     """Decoder maps per image channel."""
     sized: bool = False
     """Whether it is tied to frames of `size`."""
+    in_unit: bool = True
+    """Whether `loss` refuses float frames outside [0, 1]; false for data in other units."""
     lr_scale: float = 1.0
     """Learning rate of the head's own parameters, in multiples of the network's."""
 
@@ -92,17 +94,18 @@ class Likelihood(nn.Module, ABC):
                 generator.
 
         Raises:
-            ValueError: the target's shape or dtype does not fit, or `latents` are missing.
+            ValueError: the target's shape or dtype does not fit, float values of it lie outside [0, 1] (see
+                `require_frames` for what is checked where), or `latents` are missing.
         """
         with torch.autocast(params.device.type, enabled=False):
             params = self._full_precision(params)
             expected = (*params.shape[:-3], self.channels, *params.shape[-2:])
             if target.shape != expected:
                 raise ValueError(f"the target's shape is {tuple(target.shape)}, but the decoder made {expected}")
-            observed = self._observed(target, noise)
+            observed = self._observed(require_frames(target) if self.in_unit else target, noise)
             if self.training:
                 return self._training_loss(params, observed, latents, step)
-            return -self._distribution(params).log_prob(observed)
+            return -self._distribution(params).unchecked_log_prob(observed)
 
     def distribution(self, params: Tensor) -> FrameDistribution:
         """The normalised density of the frames, for params (B, T, P, H, W)."""
@@ -144,4 +147,4 @@ class Likelihood(nn.Module, ABC):
     def _distribution(self, params: Tensor) -> FrameDistribution: ...
 
     def _training_loss(self, params: Tensor, target: Tensor, latents: Latents | None, step: int | None) -> Tensor:
-        return -self._distribution(params).log_prob(target)
+        return -self._distribution(params).unchecked_log_prob(target)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from scipy import special
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from svg.likelihoods.distribution import FrameDistribution, uniform_like
-from svg.likelihoods.numerics import HALF_LOG_2PI, from_scipy, stirling_remainder
+from svg.likelihoods.numerics import HALF_LOG_2PI, from_scipy, held, stirling_remainder
 from svg.likelihoods.unit_interval import UnitInterval
 from svg.noise import Noise
+
+_LEAST = math.log(math.expm1(1e-4))
+"""Decoder output below which the concentrations stay at 1 + 1e-4; its gradient there is that at the bound."""
 
 
 class Beta(UnitInterval):
@@ -26,7 +31,7 @@ class Beta(UnitInterval):
         super().__init__(channels, size)
 
     def _distribution(self, params: Tensor) -> BetaFrames:
-        a, b = 1 + softplus(self._split(params)).clamp(min=1e-4)
+        a, b = 1 + softplus(held(self._split(params), _LEAST))
         return BetaFrames(a, b)
 
 

@@ -36,14 +36,15 @@ def dequantized_log_prob(distribution: FrameDistribution, target: Tensor, noise:
         noise: its index has the shape (B, T); None draws u from torch's global generator.
 
     Raises:
-        ValueError: the target is not integer, or grey under a Bernoulli, which has no density there.
+        ValueError: the target is not uint8, or grey under a Bernoulli, which has no density there.
     """
     levels = require_integers(target)
     if distribution.support == "levels":
-        return distribution.log_prob(levels)
+        return distribution.log_prob(target)
     if distribution.support == "binary":
         if not torch.all((levels == 0) | (levels == 255)):
             raise ValueError("bernoulli has no bits/dim on grey frames: continuous_bernoulli or another likelihood has")
-        return distribution.log_prob(levels)
+        return distribution.log_prob(target)
     y = place(levels, uniform_like(noise, target.float()), distribution.support)
-    return distribution.log_prob(y) - math.prod(target.shape[-3:]) * math.log(_BINS_PER_UNIT[distribution.support])
+    bins = math.prod(target.shape[-3:]) * math.log(_BINS_PER_UNIT[distribution.support])
+    return distribution.log_density(y).sum((-3, -2, -1)) - bins

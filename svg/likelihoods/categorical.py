@@ -38,7 +38,8 @@ class CategoricalLevels(DiscreteDistribution):
 
     def log_mass(self, levels: Tensor) -> Tensor:
         if levels.ndim == 0:
-            return self.logits.index_select(-4, levels[None]).squeeze(-4) - self._log_norm
+            largest, log_sum = self._log_norm
+            return self.logits.index_select(-4, levels[None]).squeeze(-4) - largest - log_sum
         shape = (*self.logits.shape[:-4], *self.logits.shape[-3:])
         return _LogMass.apply(self.logits, levels.expand(shape))
 
@@ -52,14 +53,23 @@ class CategoricalLevels(DiscreteDistribution):
         return self.logits.argmax(-4) / 255
 
     @cached_property
-    def _log_norm(self) -> Tensor:
+    def _log_norm(self) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():  # whoever asks first
             return _log_norm(self.logits)
 
 
-def _log_norm(logits: Tensor) -> Tensor:
-    """logsumexp over the levels."""
-    return _per_frame(lambda levels: levels.logsumexp(-1), logits)
+def _log_norm(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The logsumexp over the levels as a sum of two: the largest logit (without gradient) and the rest, in 0..ln 256.
+
+    Subtracted in turn they lose none of the digits that their sum would: an offset common to all levels cancels.
+    """
+
+    def parts(levels: Tensor) -> Tensor:
+        largest = levels.detach().amax(-1)
+        return torch.stack((largest, (levels - largest.unsqueeze(-1)).logsumexp(-1)))
+
+    largest, log_sum = _per_frame(parts, logits).unbind(-4)
+    return largest, log_sum
 
 
 def _per_frame(reduced: Callable[[Tensor], Tensor], logits: Tensor) -> Tensor:
@@ -73,15 +83,16 @@ class _LogMass(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: Tensor, levels: Tensor) -> Tensor:
-        log_norm = _log_norm(logits)
-        ctx.save_for_backward(logits, levels, log_norm)
-        return logits.gather(-4, levels.unsqueeze(-4)).squeeze(-4) - log_norm
+        largest, log_sum = _log_norm(logits)
+        ctx.save_for_backward(logits, levels, largest, log_sum)
+        return logits.gather(-4, levels.unsqueeze(-4)).squeeze(-4) - largest - log_sum
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        logits, levels, log_norm = ctx.saved_tensors
+        logits, levels, *norm = ctx.saved_tensors
         grad, grad_logits = grad.unsqueeze(-4), torch.empty_like(logits)
-        for clip, norm, g, out in zip(logits, log_norm.unsqueeze(-4), grad, grad_logits, strict=True):
-            torch.sub(clip, norm, out=out).exp_().mul_(-g)
+        largest, log_sum = (part.unsqueeze(-4) for part in norm)
+        for clip, most, rest, g, out in zip(logits, largest, log_sum, grad, grad_logits, strict=True):
+            torch.sub(clip, most, out=out).sub_(rest).exp_().mul_(-g)
         index = levels.unsqueeze(-4)
         return grad_logits.scatter_(-4, index, grad_logits.gather(-4, index) + grad), None

@@ -15,6 +15,7 @@ class DiagD(FittedGaussian):
 
     Options:
         eps: added to the variances.
+        floor: hard lower bound of log sigma; eps alone bounds it by default, at -6.9.
         decay: of the running mean squared errors that evaluation uses.
         mean: sigmoid or identity.
     """
@@ -27,10 +28,11 @@ class DiagD(FittedGaussian):
         channels: int = 3,
         size: tuple[int, int] = (64, 64),
         eps: float = 1e-6,
+        floor: float | None = None,
         decay: float = 0.99,
         mean: str = "sigmoid",
     ) -> None:
-        super().__init__(channels, size, mean, running_shape=(channels, *size), decay=decay, eps=eps)
+        super().__init__(channels, size, mean, running_shape=(channels, *size), decay=decay, eps=eps, floor=floor)
 
     def _variance(self, squares: Tensor, batch_mean: Tensor) -> Tensor:
         return squares

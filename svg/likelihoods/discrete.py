@@ -44,7 +44,10 @@ class DiscreteDistribution(FrameDistribution):
         return self.log_mass(torch.round(255 * x).long())
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """The log-probability of integer frames (B, T, C, H, W): nats per frame, (B, T)."""
+        """The log-probability of uint8 frames (B, T, C, H, W): nats per frame, (B, T)."""
+        return self.unchecked_log_prob(x)
+
+    def unchecked_log_prob(self, x: Tensor) -> Tensor:
         return self.log_mass(require_integers(x)).sum((-3, -2, -1))
 
     @property
@@ -68,7 +71,7 @@ class DiscreteDistribution(FrameDistribution):
         return mode
 
     def cdf(self, x: Tensor) -> Tensor:
-        return self._sum(lambda value, mass: mass * (value <= x + 1e-6))
+        return self._sum(lambda value, mass: mass * (value <= x + 1e-6)).clamp(max=1)
 
     def _levels(self) -> Iterator[Tensor]:
         yield from torch.arange(LEVELS, device=self.device)
@@ -90,7 +93,8 @@ class DiscreteDistribution(FrameDistribution):
 
 
 def require_integers(x: Tensor) -> Tensor:
-    """Frames as int64 levels; floats are refused, since rounding them would hide what was scored."""
-    if x.is_floating_point():
-        raise ValueError("a discrete likelihood scores the integers 0..255: give it uint8 frames, not float ones")
+    """uint8 frames as int64 levels. Others are refused: rounding floats would hide what was scored, and wider integers
+    need not be levels."""
+    if x.dtype != torch.uint8:
+        raise ValueError(f"the integers 0..255 are scored here: give uint8 frames, not {x.dtype}")
     return x.long()

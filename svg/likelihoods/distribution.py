@@ -5,6 +5,7 @@ B batch, T frames, C channels, H W pixels.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Literal
 
@@ -47,7 +48,15 @@ class FrameDistribution(ABC):
     def _draw(self, noise: Noise | None) -> Tensor: ...
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """The log density of frames x (B, T, C, H, W), uint8 or float: nats per frame, (B, T)."""
+        """The log density of frames x (B, T, C, H, W): nats per frame, (B, T).
+
+        Raises:
+            ValueError: x is neither uint8 nor float in [0, 1]; see `require_frames` for what is checked where.
+        """
+        return self.unchecked_log_prob(require_frames(x))
+
+    def unchecked_log_prob(self, x: Tensor) -> Tensor:
+        """`log_prob` of frames that are known to be uint8 or float, as where a loss has checked them."""
         x = x.to(self.mean.dtype) if x.is_floating_point() else place(x.to(self.mean.dtype), 0.5, self.support)
         return self.log_density(x).sum((-3, -2, -1))
 
@@ -61,6 +70,33 @@ class FrameDistribution(ABC):
         """
         draw = self._draw(noise)
         return draw.clamp(0, 1) if clamp else draw
+
+
+def require_frames(x: Tensor) -> Tensor:
+    """Frames (B, T, C, H, W), where they are uint8 levels or float in [0, 1]: ones of another type would be read as
+    level 1 of 255.
+
+    The type is always checked. The range of floats is checked here and now where the host has their values: on the
+    CPU. It would have to wait for those of an accelerator, and those of a compiled graph or of fake tensors are not
+    there yet: outside [0, 1] they become NaN, and so does the loss, at which training stops. uint8 frames, what models
+    are trained on, cost nothing.
+
+    Raises:
+        ValueError: another type, or, on the CPU, a float outside [0, 1].
+    """
+    if x.dtype == torch.uint8:
+        return x
+    if not x.is_floating_point():
+        raise ValueError(f"frames are uint8 levels 0..255 or float in [0, 1], not {x.dtype}: convert them")
+    inside = (x >= 0) & (x <= 1)
+    if x.device.type != "cpu" or type(x) is not Tensor or torch.compiler.is_compiling():
+        return torch.where(inside, x, math.nan)
+    if not inside.all():
+        raise ValueError(
+            f"float frames lie in [0, 1], but these reach from {float(x.min()):g} to {float(x.max()):g}: divide levels "
+            "by 255, or give them as uint8"
+        )
+    return x
 
 
 def place(levels: Tensor, u: Tensor | float, support: str) -> Tensor:

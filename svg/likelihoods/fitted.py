@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from svg.likelihoods.base import Latents, Likelihood
 from svg.likelihoods.distribution import to_unit
 from svg.likelihoods.normal import Normal
-from svg.likelihoods.numerics import HALF_LOG_2PI
-from svg.likelihoods.options import require_at_least, require_positive
+from svg.likelihoods.numerics import HALF_LOG_2PI, least_scale
+from svg.likelihoods.options import require_at_least, require_floor, require_positive
 from svg.noise import Noise
 from svg.runtime.parallel import double, global_sum
 
@@ -142,7 +142,7 @@ class FittedGaussian(Fitted):
 
     A subclass names the axes by `_variance`. With `eps` in the residual's place too, the objective is (d/2) + (1/2) sum
     ln(2 pi (mean r^2 + eps)) to the last constant (AR-ELBO, equations 40-53). The variance carries no gradient and
-    needs none: at the optimum the loss is stationary in it.
+    needs none: at the optimum the loss is stationary in it. `floor` bounds its log sigma.
     """
 
     def __init__(
@@ -154,10 +154,11 @@ class FittedGaussian(Fitted):
         running_shape: tuple[int, ...] = (),
         decay: float,
         eps: float = 0.0,
+        floor: float | None = None,
     ) -> None:
         # Before training the variance is that of the uniform distribution on [0, 1].
         super().__init__(channels, size, mean, running_shape=running_shape, start=1 / 12, decay=decay)
-        self.eps = require_at_least("eps", eps, 0)
+        self.eps, self.floor = require_at_least("eps", eps, 0), require_floor(floor)
 
     @property
     def sigma(self) -> Tensor:
@@ -169,7 +170,7 @@ class FittedGaussian(Fitted):
         """The fitted variance, from r^2 + eps (B, T, C, H, W) and its mean over the global batch (running_shape)."""
 
     def _bounded(self, variance: Tensor) -> Tensor:
-        return variance
+        return variance.clamp(min=least_scale(self.floor) ** 2)
 
     def _statistic(self, params: Tensor, target: Tensor, latents: Latents | None = None) -> Tensor:
         return (to_unit(target, params.dtype) - self._link(params)).square() + self.eps
@@ -179,5 +180,5 @@ class FittedGaussian(Fitted):
 
     def _training_loss(self, params: Tensor, target: Tensor, latents: Latents | None, step: int | None) -> Tensor:
         squares = self._statistic(params, target)
-        variance = self._variance(squares.detach(), self.running.update(squares))
+        variance = self._bounded(self._variance(squares.detach(), self.running.update(squares)))
         return (0.5 * (squares / variance + variance.log()) + HALF_LOG_2PI).sum((-3, -2, -1))

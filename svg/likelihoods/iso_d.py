@@ -15,6 +15,7 @@ class IsoD(FittedGaussian):
 
     Options:
         eps: added to the variance.
+        floor: hard lower bound of log sigma; eps alone bounds it by default, at -6.9.
         decay: of the running mean squared error that evaluation uses.
         mean: sigmoid or identity.
     """
@@ -26,10 +27,11 @@ class IsoD(FittedGaussian):
         channels: int = 3,
         size: tuple[int, int] = (64, 64),
         eps: float = 1e-6,
+        floor: float | None = None,
         decay: float = 0.9,
         mean: str = "sigmoid",
     ) -> None:
-        super().__init__(channels, size, mean, decay=decay, eps=eps)
+        super().__init__(channels, size, mean, decay=decay, eps=eps, floor=floor)
 
     def _variance(self, squares: Tensor, batch_mean: Tensor) -> Tensor:
         return squares.mean((-3, -2, -1), keepdim=True)

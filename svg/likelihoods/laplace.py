@@ -10,6 +10,7 @@ from torch import Tensor
 from svg.likelihoods.base import Latents
 from svg.likelihoods.distribution import FrameDistribution, to_unit, uniform_like
 from svg.likelihoods.fitted import Fitted
+from svg.likelihoods.numerics import least_scale
 from svg.likelihoods.options import require_floor
 from svg.noise import Noise
 
@@ -41,7 +42,7 @@ class Laplace(Fitted):
         return self._bounded(self.running.value)
 
     def _bounded(self, scale: Tensor) -> Tensor:
-        return scale if self.floor is None else scale.clamp(min=math.exp(self.floor))
+        return scale.clamp(min=least_scale(self.floor))
 
     def _distribution(self, params: Tensor) -> LaplaceFrames:
         return LaplaceFrames(self._link(params), self._bounded(self.running.value))
@@ -51,7 +52,7 @@ class Laplace(Fitted):
 
     def _training_loss(self, params: Tensor, target: Tensor, latents: Latents | None, step: int | None) -> Tensor:
         scale = self._bounded(self.running.update(self._statistic(params, target, latents)))
-        return -LaplaceFrames(self._link(params), scale).log_prob(target)
+        return -LaplaceFrames(self._link(params), scale).unchecked_log_prob(target)
 
 
 class LaplaceFrames(FrameDistribution):

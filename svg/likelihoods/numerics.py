@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+LEAST_LOG_SCALE = -35.0
 
 
 def smooth_floor(log_scale: Tensor, floor: float | None) -> Tensor:
@@ -18,12 +19,23 @@ def smooth_floor(log_scale: Tensor, floor: float | None) -> Tensor:
     It biases a scale near the floor upward: three units above it by a factor of 1.05, one unit above it by 1.37. Scales
     are kept within exp(-35) and exp(35) in any case, so that float32 holds their squares.
     """
-    return (log_scale if floor is None else floor + softplus(log_scale - floor)).clamp(-35, 35)
+    return held(log_scale if floor is None else floor + softplus(log_scale - floor), LEAST_LOG_SCALE, -LEAST_LOG_SCALE)
 
 
 def hard_floor(log_scale: Tensor, floor: float | None) -> Tensor:
-    """max(log_scale, floor) with log_scale's gradient on both sides, so that a parameter below the floor can return."""
-    return log_scale if floor is None else log_scale + (floor - log_scale).clamp(min=0).detach()
+    """max(log_scale, floor) with log_scale's gradient on both sides; None leaves `log_scale` as it is."""
+    return log_scale if floor is None else held(log_scale, floor)
+
+
+def held(x: Tensor, low: float, high: float = math.inf) -> Tensor:
+    """x clamped to [low, high] with x's gradient throughout, so that what has left the interval can return to it."""
+    return x.detach().clamp(low, high) + (x - x.detach())
+
+
+def least_scale(floor: float | None) -> float:
+    """e^floor, the lower bound of a fitted scale; without a floor the least scale whose square float32 holds, so that
+    an exact fit has a finite loss."""
+    return math.exp(LEAST_LOG_SCALE if floor is None else floor)
 
 
 def log1mexp(x: Tensor) -> Tensor:

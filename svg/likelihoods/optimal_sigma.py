@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 from svg.likelihoods.fitted import FittedGaussian
-from svg.likelihoods.options import require_floor
 
 
 class OptimalSigma(FittedGaussian):
@@ -30,11 +27,7 @@ class OptimalSigma(FittedGaussian):
         decay: float = 0.9,
         mean: str = "sigmoid",
     ) -> None:
-        super().__init__(channels, size, mean, decay=decay)
-        self.floor = require_floor(floor)
-
-    def _bounded(self, variance: Tensor) -> Tensor:
-        return variance if self.floor is None else variance.clamp(min=math.exp(2 * self.floor))
+        super().__init__(channels, size, mean, decay=decay, floor=floor)
 
     def _variance(self, squares: Tensor, batch_mean: Tensor) -> Tensor:
-        return self._bounded(batch_mean)
+        return batch_mean

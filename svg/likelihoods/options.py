@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, TypeGuard
 
 
 def valid_options(cls: type) -> dict[str, Any]:
@@ -18,8 +18,27 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 def _refuse(option: str, value: object, rule: str) -> ValueError:
     return ValueError(f"likelihood.options.{option} is {value!r}, but it must be {rule}")
+
+
+def require_whole(argument: str, value: object) -> int:
+    """`value`, if it is a whole number above 0: an argument of `build`."""
+    if not _is_whole(value):
+        raise ValueError(f"{argument} is {value!r}, but it must be a whole number, at least 1")
+    return value
+
+
+def require_size(value: object) -> tuple[int, int]:
+    """(height, width), if it is two whole numbers above 0: an argument of `build`."""
+    if not isinstance(value, Sequence) or len(value) != 2 or not all(map(_is_whole, value)):
+        raise ValueError(f"size is {value!r}, but it must be (height, width), whole numbers, at least 1")
+    height, width = value
+    return height, width
 
 
 def require_choice(option: str, value: str, choices: Collection[str]) -> str:

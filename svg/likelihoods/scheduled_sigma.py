@@ -67,7 +67,7 @@ class ScheduledSigma(Likelihood):
     def _training_loss(self, params: Tensor, target: Tensor, latents: Latents | None, step: int | None) -> Tensor:
         if step is not None and len(self.steps):
             self.log_sigma.copy_(self._at(step))
-        return -self._distribution(params).log_prob(target)
+        return -self._distribution(params).unchecked_log_prob(target)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
         """Takes the stored schedule, whatever its length."""

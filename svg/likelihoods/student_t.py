@@ -56,8 +56,9 @@ class StudentTFrames(FrameDistribution):
 
     @property
     def stddev(self) -> Tensor:
-        """s sqrt(nu/(nu - 2)), which grows without bound as nu nears 2."""
-        return self.log_scale.exp() * (self.nu / self.excess).sqrt()
+        """s sqrt(nu/(nu - 2)), with nu taken as 2.01 where it is less: the variance grows without bound as nu nears 2,
+        which no number of draws would show, and calibrations and maps need a finite scale."""
+        return self.log_scale.exp() * (1 + 2 / self.excess.clamp(min=0.01)).sqrt()
 
     def log_density(self, x: Tensor) -> Tensor:
         """lgamma((nu+1)/2) - lgamma(nu/2) - ln(nu pi)/2 - ln s - ((nu+1)/2) ln(1 + z^2/nu), z = (x - mean)/s.

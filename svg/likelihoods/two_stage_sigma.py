@@ -25,7 +25,7 @@ class TwoStageSigma(Likelihood):
 
     Options:
         steps: n1, training steps that stage 1 lasts at least.
-        gain: eps1, in nats per dimension.
+        gain: eps1, in nats per dimension of the frames that it is trained on.
         shared_map: one variance map for all channels (C+1 decoder channels instead of 2C).
         init: sigma at the start of stage 1.
         floor: hard lower bound of stage 1's log sigma, or none.
@@ -55,6 +55,8 @@ class TwoStageSigma(Likelihood):
         self.floor = require_floor(floor)
         self.lr_scale = require_positive("lr_scale", lr_scale)
         self.log_sigma = nn.Parameter(torch.tensor(math.log(require_positive("init", init))))
+        self.dims = channels * math.prod(self.size)
+        """d of the frames that it was last trained on."""
         self.register_buffer("stage", torch.tensor(1))
         self.register_buffer("log_sigma_dataset", self.log_sigma.detach().clone())
         self.register_buffer("last_bound", torch.tensor(-1e30))
@@ -70,7 +72,7 @@ class TwoStageSigma(Likelihood):
 
     def on_validation(self, step: int, bound: float) -> None:
         """Starts stage 2 when it is due."""
-        per_dimension = bound / (self.channels * math.prod(self.size))
+        per_dimension = bound / self.dims
         if self.stage == 1 and step >= self.steps and per_dimension - float(self.last_bound) < self.gain:
             self.start_second_stage()
         self.last_bound.fill_(per_dimension)
@@ -95,6 +97,7 @@ class TwoStageSigma(Likelihood):
     def _training_loss(self, params: Tensor, target: Tensor, latents: Latents | None, step: int | None) -> Tensor:
         # The buffer follows the learned sigma until it is frozen, so that a moving average of the weights follows both.
         self.log_sigma_dataset.copy_(self._scalar())
+        self.dims = math.prod(target.shape[-3:])
         return super()._training_loss(params, target, latents, step)
 
 

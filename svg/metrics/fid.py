@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from svg.metrics.fvd import frechet_distance
-from svg.metrics.weights import WeightsError, read_state, sha256
+from svg.metrics.weights import WeightsError, check_channels, read_state, sha256
 from svg.runtime.precision import exact
 
 FEATURES = 2048
@@ -95,8 +95,7 @@ class ImageFeatures:
         self.at_once = 16 if device.type == "cpu" else 256
 
     def __call__(self, images: Tensor) -> Tensor:
-        if images.shape[1] not in (1, 3):
-            raise ValueError(f"FID takes images of 1 or 3 channels, not {images.shape[1]}: leave eval.fid_weights out")
+        check_channels("FID", images.shape[1])
         with torch.no_grad(), exact(self.device):
             return torch.cat([self.network(self._prepare(part))[0] for part in images.split(self.at_once)])
 

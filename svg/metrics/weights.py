@@ -13,6 +13,12 @@ class WeightsError(ValueError):
     """A metric's weights are missing, unreadable or not the right ones; the text says how to get them."""
 
 
+def check_channels(metric: str, channels: int) -> None:
+    """Raises ValueError for frames that these networks, which were trained on pictures, can't see."""
+    if channels not in (1, 3):
+        raise ValueError(f"{metric} takes frames of 1 or 3 channels, not {channels}: leave it and its weights out")
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """A state dict that `torch.save` wrote.
 

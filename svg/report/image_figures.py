@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from svg.evaluation.latents import active_units
-from svg.media import Frames
+from svg.media import Frames, pictures
 from svg.media.write import write_png
 from svg.models.base import Gaussian, evaluating
 from svg.models.samplers import Sampler, slerp
@@ -71,12 +71,6 @@ def write_grid(path: str | Path, rows: Sequence[Row]) -> None:
     write_png(path, np.asarray(sheet))
 
 
-def to_bytes(images: Tensor) -> Frames:
-    """Images (N, 1, C, H, W), float in [0, 1] or uint8, to uint8 (N, H, W, C); the first three channels of more."""
-    images = images[:, 0, : 3 if images.shape[2] >= 3 else 1].movedim(1, -1).cpu()
-    return (images if images.dtype == torch.uint8 else (255 * images.float()).round().to(torch.uint8)).numpy()
-
-
 def reconstructions(model: VAE, frames: Tensor) -> list[Row]:
     """Rows of data and reconstructions of frames (N, 1, C, H, W), and of sigma where it is a map, white the largest."""
     rows = []
@@ -84,10 +78,10 @@ def reconstructions(model: VAE, frames: Tensor) -> list[Row]:
         with evaluating(model):
             distribution = model.distribution(model.encode(some).mean)
             mean, stddev = distribution.mean.clamp(0, 1), distribution.stddev
-        rows += [("data", to_bytes(some)), ("mean", to_bytes(mean))]
+        rows += [("data", pictures(some[:, 0])), ("mean", pictures(mean[:, 0]))]
         if (stddev - stddev.mean()).abs().max() > 1e-6:
             largest = stddev.max()
-            rows.append((f"sigma, to {largest:.2f}", to_bytes(stddev / largest)))
+            rows.append((f"sigma, to {largest:.2f}", pictures((stddev / largest)[:, 0])))
     return rows
 
 
@@ -97,9 +91,9 @@ def samples(model: VAE, built: Mapping[str, Sampler], seed: int, rows: int = 3) 
     for name, sampler in built.items():
         z = sampler.sample(rows * COLUMNS, seed).to(model.mean.weight)
         with evaluating(model):
-            pictures = to_bytes(model.images(z[:, None]))
+            images = pictures(model.images(z[:, None])[:, 0])
         found += [
-            (name.replace("_", " ") if row == 0 else "", pictures[row * COLUMNS : (row + 1) * COLUMNS])
+            (name.replace("_", " ") if row == 0 else "", images[row * COLUMNS : (row + 1) * COLUMNS])
             for row in range(rows)
         ]
     return found
@@ -112,7 +106,7 @@ def interpolations(model: VAE, frames: Tensor, rows: int = 4) -> list[Row]:
         start, end = mean.chunk(2)
         ratios = torch.linspace(0, 1, COLUMNS, device=mean.device)[:, None]
         return [
-            ("slerp" if row == 0 else "", to_bytes(model.images(slerp(a, b, ratios)[:, None])))
+            ("slerp" if row == 0 else "", pictures(model.images(slerp(a, b, ratios)[:, None])[:, 0]))
             for row, (a, b) in enumerate(zip(start, end, strict=True))
         ]
 

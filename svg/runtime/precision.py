@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,29 +11,42 @@ import torch
 
 def allow_tf32() -> None:
     """Lets CUDA compute float32 products and convolutions in TF32 from now on."""
-    name, allowed, _, backends = _tf32()
-    for backend in backends:
-        setattr(backend, name, allowed)
+    for backend, operations in _backends():
+        _set(backend, operations, True, ["tf32"] * len(operations))
 
 
 @contextmanager
 def exact(device: torch.device) -> Iterator[None]:
     """Autocast and TF32 off inside the block; the settings that were there come back after it."""
-    name, _, value, backends = _tf32()
-    before = [getattr(backend, name) for backend in backends]
-    for backend in backends:
-        setattr(backend, name, value)
+    before = [(*pair, *_get(*pair)) for pair in _backends()]
+    for backend, operations in _backends():
+        _set(backend, operations, False, ["ieee"] * len(operations))
     try:
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        for backend, setting in zip(backends, before, strict=True):
-            setattr(backend, name, setting)
+        for settings in before:
+            _set(*settings)
 
 
-def _tf32() -> tuple[str, Any, Any, list[Any]]:
-    """The setting's name, its values for TF32 and for exact float32, and the backends that have it."""
+def _backends() -> list[tuple[Any, list[Any]]]:
+    """What has the old switch `allow_tf32`, and its operations that have the new one, `fp32_precision` (torch >= 2.9).
+
+    Wherever one is set, both are: torch raises where the old one is read and they differ, as inductor does.
+    """
     cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(cuda, "fp32_precision"):  # torch >= 2.9
-        return "fp32_precision", "tf32", "ieee", [cuda, cudnn.conv, cudnn.rnn]  # type: ignore[attr-defined]
-    return "allow_tf32", True, False, [cuda, cudnn]
+    if not hasattr(cuda, "fp32_precision"):
+        return [(cuda, []), (cudnn, [])]
+    return [(cuda, [cuda]), (cudnn, [cudnn.conv, cudnn.rnn])]  # type: ignore[attr-defined]
+
+
+def _get(backend: Any, operations: Sequence[Any]) -> tuple[bool, list[str]]:
+    """Both settings; the old one as the new ones say where there are any, since they are what counts."""
+    values = [operation.fp32_precision for operation in operations]
+    return "tf32" in values if values else backend.allow_tf32, values
+
+
+def _set(backend: Any, operations: Sequence[Any], allowed: bool, values: Sequence[str]) -> None:
+    backend.allow_tf32 = allowed  # first, since it sets the others
+    for operation, value in zip(operations, values, strict=True):
+        operation.fp32_precision = value

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from svg.config import EvalConfig
-from svg.media import Frames
+from svg.media import pictures
 from svg.media.panels import BLUE, RED, Panel, comparison_panels, grid
 from svg.media.write import write_gif, write_png
 from svg.metrics import psnr
@@ -39,8 +38,8 @@ def write_futures(path: Path, model: SVG, frames: Tensor, clips: Tensor, config:
     best = psnr(futures, frames[:, n_past:]).mean(-1).argmax(1)
     panels = []
     for clip, future, choice in zip(frames, futures, best, strict=True):
-        context, truth = _pictures(clip[:n_past]), _pictures(clip[n_past:])
-        panels += comparison_panels(context, truth, _pictures(future[choice]), _pictures(future[:3]))
+        context, truth = pictures(clip[:n_past]), pictures(clip[n_past:])
+        panels += comparison_panels(context, truth, pictures(future[choice]), pictures(future[:3]))
     write_gif(path, grid(panels, columns=6), fps)
 
 
@@ -58,12 +57,6 @@ def write_images(path: Path, model: VAE, frames: Tensor, seed: int) -> None:
             "prior": (model.sample(len(frames), seed), RED),
         }
     panels = [
-        Panel(caption, _pictures(image), [colour]) for caption, (images, colour) in rows.items() for image in images
+        Panel(caption, pictures(image), [colour]) for caption, (images, colour) in rows.items() for image in images
     ]
     write_png(path, grid(panels, columns=len(frames))[0])
-
-
-def _pictures(x: Tensor) -> Frames:
-    """Frames (..., C, H, W), uint8 or float in [0, 1], to uint8 (..., H, W, C) arrays."""
-    x = x if x.dtype == torch.uint8 else (255 * x).round().to(torch.uint8)
-    return x.movedim(-3, -1).cpu().numpy()

@@ -45,6 +45,42 @@ def test_draws_are_a_pure_function_of_seed_stream_and_index():
         assert not torch.equal(noise.uniform(8), other.uniform(8))
 
 
+def word(seed: int = 0, index: tuple[int, ...] = (0, 0, 0)) -> tuple[int, ...]:
+    return tuple(Noise(seed, tuple(torch.tensor(part) for part in index))._words((4,)).tolist())
+
+
+def test_every_bit_of_seed_and_index_counts():
+    """64 bits of the seed, 32 of each part of the index."""
+    seeds = [word(seed=1 << bit) for bit in range(64)]
+    parts = [(1 << bit, 0, 0) for bit in range(32)]
+    indices = [word(index=part[place:] + part[:place]) for part in parts for place in range(3)]
+    assert len({word(), *seeds, *indices}) == 1 + 64 + 96
+
+
+def test_streams_of_streams_do_not_collide():
+    """All chains of up to three children of numbers below 8."""
+    root = Noise(0, (torch.tensor([0]),))
+    chains = [root]
+    for _ in range(3):
+        chains += [noise.child(stream) for noise in chains for stream in range(8)]
+    streams = {noise.stream for noise in chains}
+    assert len(streams) == 1 + 8 + 8**2 + 8**3
+    drawn = {tuple(Noise(0, root.index, stream)._words((4,)).flatten().tolist()) for stream in streams}
+    assert len(drawn) == len(streams)
+
+
+def test_box_muller_at_its_ends(monkeypatch):
+    """The least and the largest word are 2^-33 from 0 and 1: the normals reach 6.76 and never overflow."""
+    ends = torch.tensor([0, 0, 0xFFFFFFFF, 0, 0, 1 << 31, 0, 1 << 30])
+    monkeypatch.setattr(Noise, "_words", lambda self, size: ends[None])
+    noise = Noise(0, (torch.tensor([0]),))
+    u = torch.tensor([2.0**-33, 1 - 2.0**-33], dtype=torch.float64)
+    far, near = (-2 * u.log()).sqrt().tolist()
+    expected = torch.tensor([[far, 0, near, 0, -far, 0, 0, far]])
+    assert torch.allclose(noise.normal(8), expected, rtol=1e-6, atol=1e-7)
+    assert noise.uniform(8)[0, [0, 2]].tolist() == [2.0**-33, 1 - 2.0**-24]
+
+
 @given(st.integers(1, 9), st.integers(0, 9))
 def test_a_longer_draw_starts_with_the_shorter_one(short, more):
     noise = Noise(1, index(2))

@@ -45,8 +45,11 @@ def chi_square(counts: Tensor) -> float:
 def test_transform_of_own_draws_is_uniform(name: str) -> None:
     head = likelihoods.build(name, channels=1, size=(40, 40), **({"sigma": 0.05} if name == "fixed_gaussian" else {}))
     params = 0.3 * normal(2, 3, head.param_channels, 40, 40)
-    if name == "student_t":
-        params[:, :, 1] -= 4  # of a scale that keeps its draws within 0..255
+    if name == "student_t":  # scales that keep the draws within 0..255
+        params[:, :, 1] -= 4
+        params[:, :, 2] += 8
+    if name == "laplace":
+        head.running.update(torch.full((1,), 0.02))
     distribution = head.distribution(params)
     torch.manual_seed(0)
     draws = distribution.sample()
@@ -55,8 +58,8 @@ def test_transform_of_own_draws_is_uniform(name: str) -> None:
     levels = unit.round().clamp(0, 255).to(torch.uint8)
     pit = integral_transform(distribution, levels, uniform(*SHAPE, seed=9))
     assert 0 <= pit.min() and pit.max() <= 1
-    if inside.all():
-        assert chi_square(histogram(pit)) > 1e-4
+    assert inside.all()
+    assert chi_square(histogram(pit)) > 1e-4
 
 
 def test_bernoulli_has_no_transform() -> None:
@@ -137,6 +140,14 @@ def test_rank_is_uniform_exactly_if_the_truth_is_one_of_the_futures() -> None:
     assert chi_square(histogram(ensemble(0.5 * futures, truth, [6]).rank(u))) < 1e-6
     same = torch.zeros(2, 6, *SHAPE[1:])
     assert chi_square(histogram(ensemble(same, same[:, 0], [6]).rank(u))) > 1e-3  # ties are spread
+
+
+def test_rank_counts_the_futures_below_the_truth() -> None:
+    """Of six: below all it is in the first seventh, above two in the third, above all in the last."""
+    futures, u = torch.linspace(0.1, 0.6, 6).view(1, 6, 1, 1, 1, 1), torch.full((1, 1, 1, 1, 1), 0.25)
+    for value, below in ((0.0, 0), (0.25, 2), (0.45, 4), (0.9, 6)):
+        truth = torch.full((1, 1, 1, 1, 1), value)
+        assert ensemble(futures, truth, [6]).rank(u).item() == pytest.approx((below + 0.25) / 7)
 
 
 def test_one_future_has_no_spread() -> None:

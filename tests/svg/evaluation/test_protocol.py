@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from svg.config import Config, config_from_dict
+from svg.config import Config, EvalConfig, config_from_dict
 from svg.evaluation import protocol
 from svg.evaluation.bounds import Bounds
 from svg.evaluation.protocol import Measures, Protocol, Scale
@@ -112,3 +113,17 @@ def test_words_and_places_change_nothing(stated, tmp_path, monkeypatch):
     other = Protocol(replace(stated.futures, memory=1.0), measures, stated.scale, config, moved, data)
     monkeypatch.setitem(protocol._DEFINITIONS, "psnr", "in other words")
     assert digests(other) == digests(stated)
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_metrics_of_networks_that_see_pictures_are_left_out_or_refused(channels: int, tmp_path: Path) -> None:
+    def choose(names: list[str], **options: Any) -> Measures:
+        futures = Futures(2, 14, 4, seed=0)
+        return protocol.choose(names, EvalConfig(**options), futures, 500, torch.device("cpu"), channels)
+
+    measures = choose([])
+    assert "lpips" not in measures.scores and f"1 or 3 channels, not {channels}" in measures.lpips["missing"]
+    (tmp_path / "weights.pt").touch()
+    for name in ("lpips", "fvd", "fid"):
+        with pytest.raises(ValueError, match=f"{name.upper()} takes frames of 1 or 3 channels, not {channels}"):
+            choose([name], **{f"{name}_weights": str(tmp_path / "weights.pt")})

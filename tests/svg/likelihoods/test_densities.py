@@ -1,6 +1,7 @@
 """The densities: against scipy and torch.distributions, integrated, and sampled."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -101,7 +102,8 @@ def test_density_cdf_and_moments_agree_with_scipy(name, raw, x):
     assert float(distribution.log_prob(at)) == pytest.approx(expected.logpdf(x), rel=1e-6, abs=1e-5)
     assert float(distribution.cdf(at)) == pytest.approx(expected.cdf(x), rel=1e-5, abs=1e-7)
     assert float(distribution.mean) == pytest.approx(expected.mean(), abs=1e-6)
-    assert float(distribution.stddev) == pytest.approx(expected.std(), rel=1e-4)
+    if name != "student_t" or float(distribution.nu) > 2.01:  # below, the stddev has a bound
+        assert float(distribution.stddev) == pytest.approx(expected.std(), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)
@@ -114,7 +116,7 @@ def test_the_cdf_is_the_integral_of_the_density(name):
 
 @pytest.mark.parametrize("name", CONTINUOUS)
 @pytest.mark.parametrize("raw", [[0.3, -2.0, 1.0], [-1.5, -4.0, -3.0], [0.0, 0.0, 3.0]])
-def test_densities_integrate_to_one(name, raw):
+def test_densities_integrate_to_one_and_give_the_moments(name, raw):
     _, distribution = one_pixel(name, raw)
     mean, spread = float(distribution.mean), float(distribution.stddev)
     unit = distribution.support == "unit interval"
@@ -122,10 +124,15 @@ def test_densities_integrate_to_one(name, raw):
     middle = [mean + k * spread for k in (-30, -3, -1, 0, 1, 3, 30) if low < mean + k * spread < high]
 
     def density(x: float) -> float:
-        return math.exp(float(distribution.log_prob(torch.tensor(x, dtype=torch.float64).view(1, 1, 1, 1, 1))))
+        return math.exp(float(distribution.log_density(torch.tensor(x, dtype=torch.float64).view(1, 1, 1, 1, 1))))
 
-    total, _ = integrate.quad(density, low, high, points=middle, limit=400)
-    assert total == pytest.approx(1, abs=1e-4)
+    def integral(of: Callable[[float], float]) -> float:
+        return integrate.quad(lambda x: of(x) * density(x), low, high, points=middle, limit=400)[0]
+
+    assert integral(lambda x: 1) == pytest.approx(1, abs=1e-4)
+    assert integral(lambda x: (x - mean) / spread) == pytest.approx(0, abs=1e-3)
+    if name != "student_t":  # whose tails reach further than can be integrated
+        assert math.sqrt(integral(lambda x: ((x - mean) / spread) ** 2)) == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", [*DISCRETE, "discretized_gaussian-tiny", "discretized_logistic-tiny"])
@@ -228,6 +235,42 @@ def test_draws_have_the_distributions_moments(name):
     error = (draws.mean(1, keepdim=True) - mean) / stddev * math.sqrt(2400)
     assert error.abs().max() < 5
     assert torch.allclose(draws.std(1, keepdim=True), stddev, rtol=0.15, atol=1e-3)
+
+
+def off_by(draws: torch.Tensor, mean: torch.Tensor, stddev: torch.Tensor) -> tuple[float, float]:
+    """How far draws (N, ...) are from what a distribution says of them, over all its values together: their offset in
+    units of the stddev, and the relative error of the stddev."""
+    z = (draws.double() - mean.double()) / stddev.double()
+    return abs(z.mean().item()), abs(z.square().mean().sqrt().item() - 1)
+
+
+@pytest.mark.parametrize("name", list(REGISTRY))
+def test_draws_are_as_wide_as_the_stddev_says(name):
+    """To 1.5 %: draws 5 % too wide, or a stddev or an offset that is 3 % off, are seen."""
+    likelihood = head(name, size=(2, 2)).eval()
+    params = batch(likelihood, clips=1, frames=1)[0].detach()
+    if name == "student_t":
+        params[:, :, 6:] += 8.0  # nu around 10: near 2 the variance is that of a few draws
+    index = torch.arange(3000)[:, None], torch.zeros(1, dtype=torch.long)
+    with torch.no_grad():
+        draws = likelihood.distribution(params.expand(3000, -1, -1, -1, -1)).sample(Noise(0, index))
+        mean, stddev = likelihood.distribution(params).mean, likelihood.distribution(params).stddev
+    assert max(off_by(draws, mean, stddev)) < 0.015
+    assert off_by(mean + 1.05 * (draws - mean), mean, stddev)[1] > 0.03
+    for wrong in (0.97, 1.03):
+        assert off_by(draws, mean, wrong * stddev)[1] > 0.015
+    assert off_by(draws + 0.03 * stddev, mean, stddev)[0] > 0.015
+
+
+def test_a_pixels_channels_are_drawn_from_one_component():
+    """Two sharp components far apart: a pixel is dark in all its channels or in none, its neighbours as they like."""
+    likelihood = head("logistic_mixture", channels=3, size=(20, 20), components=2, mean="identity")
+    params = torch.zeros(1, 1, likelihood.param_channels, 20, 20)
+    params[:, :, 2:5], params[:, :, 5:8], params[:, :, 8:] = 0.2, 0.8, -5.0
+    for noise in (Noise(0, (torch.zeros(1, 1, dtype=torch.long),)), None):
+        dark = likelihood.distribution(params).sample(noise) < 0.5
+        assert torch.equal(dark.all(2), dark.any(2))
+        assert 0.4 < dark.float().mean() < 0.6
 
 
 @pytest.mark.parametrize("name", [*CONTINUOUS, "student_t-near-2"])

@@ -118,6 +118,39 @@ def test_scales_have_a_hard_floor():
 
 
 @pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("training", [True, False])
+def test_without_a_floor_an_exact_prediction_has_a_finite_loss(name, training):
+    """Every residual is 0, and so is every fitted scale; eps is as small as the head allows."""
+    smallest = {"baggins": {"eps": 1e-45}, "optimal_sigma": {}, "laplace": {}}.get(name, {"eps": 0.0})
+    likelihood = head(name, mean="identity", floor="none", **smallest)
+    target = torch.zeros(2, 3, 3, 4, 5)
+    training_loss(likelihood, target, target)
+    params = target.clone().requires_grad_()
+    loss = training_loss(likelihood.train(training), params, target)
+    (gradient,) = torch.autograd.grad(loss.sum(), params)
+    assert loss.isfinite().all() and gradient.isfinite().all()
+    assert likelihood.distribution(params).log_prob(target).isfinite().all()
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_every_fitted_scale_takes_a_floor(name):
+    """Of log sigma: a sharp prediction is scored, in training and after, as if it erred by e^floor."""
+    likelihood = head(name, mean="identity", floor=-2.0)
+    target = torch.full((2, 3, 3, 4, 5), 0.5)
+    params = target + 1e-3
+    loss = training_loss(likelihood, params, target)
+    scale = likelihood.distribution(params).stddev / (math.sqrt(2) if name == "laplace" else 1)
+    assert torch.allclose(scale, torch.tensor(math.exp(-2.0)))
+    assert float(likelihood.sigma) == pytest.approx(math.exp(-2.0))
+    expected = -likelihood.distribution(params).log_prob(target)
+    assert torch.allclose(loss, expected, atol=1e-2)  # but for eps, which is in the residual's place too
+    (gradient,) = torch.autograd.grad(training_loss(likelihood, params.requires_grad_(), target).sum(), params)
+    assert (gradient > 0).all(), "the mean still learns below the floor"
+    with pytest.raises(ValueError, match=r"likelihood\.options\.floor is 'low'"):
+        head(name, floor="low")
+
+
+@pytest.mark.parametrize("name", FITTED)
 def test_the_running_scale_starts_unbiased_and_follows(name):
     likelihood = head(name)
     params, target = batch(likelihood)
@@ -226,6 +259,18 @@ def test_the_switch_waits_for_its_steps_and_for_the_gain_to_fall():
     assert float(likelihood.sigma) == frozen
 
 
+@pytest.mark.parametrize("seen", [(8, 8), (64, 64)])
+def test_the_gain_is_that_of_a_value_of_the_frames_it_sees(seen):
+    """Whatever size the head was built for: .005 nats a value is below the gain, .02 is not."""
+    d = 3 * seen[0] * seen[1]
+    for gained, stage in ((0.02, 1), (0.005, 2)):
+        likelihood = head("two_stage_sigma", size=(16, 16), steps=0, gain=0.01)
+        training_loss(likelihood, torch.zeros(2, 3, 6, *seen), torch.zeros(2, 3, 3, *seen))
+        likelihood.on_validation(10, 1.0 * d)
+        likelihood.on_validation(20, (1.0 + gained) * d)
+        assert int(likelihood.stage) == stage
+
+
 def test_the_first_validation_never_switches():
     likelihood = head("two_stage_sigma", steps=0)
     likelihood.on_validation(10, 0.0)
@@ -276,6 +321,7 @@ def test_baggins_is_equation_30():
 @settings(max_examples=20)
 def test_baggins_only_shifts_when_the_data_are_rescaled(scale):
     likelihood = head("baggins", mean="identity", eps=1e-30)
+    likelihood.in_unit = False
     params, target = batch(likelihood, dtype=DOUBLE)
     params.requires_grad_()
     x = target.to(DOUBLE) / 255

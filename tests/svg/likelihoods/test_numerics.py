@@ -1,11 +1,14 @@
 """Finite losses and gradients where float32 is tight: at 0 and 255, at tiny and huge scales, under autocast."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from svg.likelihoods import REGISTRY
+from svg.likelihoods.numerics import hard_floor, smooth_floor
 from tests.helpers.heads import LATENTS, batch, head, training_loss
 
 every = pytest.mark.parametrize("name", list(REGISTRY))
@@ -106,3 +109,65 @@ def test_float64_output_is_computed_in_float64(name):
     double, single = training_loss(likelihood, params, target), training_loss(likelihood, params.float(), target)
     assert double.dtype == torch.float64
     assert torch.allclose(double.float(), single, rtol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e5, -1e5])
+def test_categorical_keeps_its_digits_at_common_offsets(offset):
+    """A constant on all logits changes nothing; log_softmax is torch's, of the same float32 logits."""
+    likelihood = head("categorical")
+    params, target = batch(likelihood)
+    params = (4 * params + offset).requires_grad_()
+    expected = params.double().unflatten(2, (256, 3)).log_softmax(2)
+    distribution = likelihood.distribution(params)
+    torch.testing.assert_close(distribution.log_masses().double(), expected, atol=2e-5, rtol=1e-6)
+    assert distribution.cdf(torch.ones(())).max() <= 1 and distribution.cdf(torch.ones(())).min() > 1 - 1e-5
+    score = expected.gather(2, target.long().unsqueeze(2)).sum((2, 3, 4, 5))
+    loss = training_loss(likelihood, params, target)
+    torch.testing.assert_close(-loss.double(), score, atol=1e-3, rtol=1e-6)
+    (gradient,), (wanted,) = (torch.autograd.grad(total.sum(), params) for total in (loss, -score))
+    torch.testing.assert_close(gradient, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_betas_concentrations_can_return_from_their_bound():
+    """Below raw = -9.2 the concentration is 1 + 1e-4, and still learns: of frames at 1/2, that it is too small."""
+    likelihood = head("beta", 1, (1, 1))
+    for raw in (-9.0, -10.0, -100.0, -3e4):
+        params = torch.full((1, 1, 2, 1, 1), raw, requires_grad=True)
+        loss = likelihood.loss(params, torch.full((1, 1, 1, 1, 1), 128, dtype=torch.uint8))
+        (gradient,) = torch.autograd.grad(loss.sum(), params)
+        assert (gradient < -1e-5).all()
+        assert torch.equal(likelihood.distribution(params).a, likelihood.distribution(params).a.clamp(min=1 + 1e-4))
+
+
+@pytest.mark.parametrize("name", ["pixel_sigma", "student_t", "trainable_iso_d", "logistic_mixture"])
+@pytest.mark.parametrize("floor", [-6.0, "none"])
+def test_scales_above_the_largest_can_return(name, floor):
+    likelihood = head(name, size=(2, 2), floor=floor)
+    params, target = batch(likelihood)
+    params = params.index_fill(2, torch.arange(3, params.shape[2]), 50.0).requires_grad_()
+    (gradient,) = torch.autograd.grad(training_loss(likelihood, params, target).sum(), params)
+    maps = gradient[:, :, 40:] if name == "logistic_mixture" else gradient[:, :, 3 : 6 if name == "student_t" else None]
+    assert (maps > 0).all()
+
+
+@pytest.mark.parametrize("floor", [None, -6.0])
+def test_bounds_hold_exactly_and_pass_the_gradient(floor):
+    x = torch.tensor([-1e8, -60.0, -35.0, -5.5, 0.0, 34.0, 36.0, 1e8], requires_grad=True)
+    for bounded, low, high in ((smooth_floor(x, floor), floor or -35.0, 35.0), (hard_floor(x, -6.0), -6.0, 1e8)):
+        assert (bounded >= low).all() and (bounded <= high).all() and bounded[-1] == high
+        (gradient,) = torch.autograd.grad(bounded.sum(), x)
+        assert (gradient[3:] > 0.5).all()
+    assert smooth_floor(x, floor)[-3:].tolist() == [34, 35, 35]
+
+
+@pytest.mark.parametrize("raw", [-5.0, -20.0, -200.0, -3e4])
+def test_student_ts_stddev_is_finite(raw):
+    """Near nu = 2 it is bounded by 15 s; from nu = 2.01 on it is s sqrt(nu/(nu - 2))."""
+    params = torch.zeros(1, 1, 3, 1, 1)
+    params[:, :, 1], params[:, :, 2] = -2.0, raw
+    distribution = head("student_t", 1, (1, 1), floor="none").distribution(params)
+    assert 0 < float(distribution.stddev) <= 15 * math.exp(-2.0)
+    params[:, :, 2] = -4.0
+    nu = 2 + math.log1p(math.exp(-4.0))
+    stddev = float(head("student_t", 1, (1, 1), floor="none").distribution(params).stddev)
+    assert stddev == pytest.approx(math.exp(-2.0) * math.sqrt(nu / (nu - 2)), rel=1e-4)

@@ -1,12 +1,16 @@
 """What holds for every likelihood of the registry: the contract."""
 
 import math
+import re
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load, save
+from torch._subclasses import FakeTensorMode
 
 from svg.likelihoods import ALIASES, REGISTRY, Latents, Likelihood, build
+from svg.likelihoods.distribution import require_frames
 from svg.likelihoods.fixed_gaussian import FixedGaussian
 from svg.noise import Noise
 from tests.helpers.heads import LATENTS, batch, head, training_loss
@@ -80,6 +84,51 @@ def test_float_frames_are_taken_or_refused(name):
 
 
 @every
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.int64, torch.complex64])
+def test_frames_of_another_type_are_refused(name, dtype):
+    """Ones of another type would be read as grey level 1 of 255."""
+    likelihood = head(name)
+    params, target = batch(likelihood)
+    ones = torch.ones_like(target).to(dtype)
+    for score in (partial(training_loss, likelihood, params), likelihood.distribution(params).log_prob):
+        with pytest.raises(ValueError, match=f"uint8.*not {dtype}"):
+            score(ones)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not REGISTRY[name].discrete])
+@pytest.mark.parametrize("value", [-0.01, 1.01, 128.0, math.nan])
+def test_float_frames_outside_the_unit_interval_are_refused(name, value):
+    likelihood = head(name)
+    params, target = batch(likelihood)
+    x = target / 255
+    x[0, 0, 0, 0, 0] = value
+    for score in (partial(training_loss, likelihood, params), likelihood.distribution(params).log_prob):
+        with pytest.raises(ValueError, match=r"float frames lie in \[0, 1\]"):
+            score(x)
+
+
+def test_the_range_is_checked_without_waiting_for_a_device():
+    """Where the host does not know the values, those outside become NaN, and with them the loss."""
+    x = torch.tensor([-0.1, 0.0, 0.5, 1.0, 128.0])
+    compiled = torch.compile(require_frames, backend="eager", fullgraph=True)
+    assert compiled(x).isnan().tolist() == [True, False, False, False, True]
+    assert require_frames(x.to("meta")).shape == x.shape
+    likelihood = head("optimal_sigma")
+    params, target = batch(likelihood)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        for frames in (mode.from_tensor(target), mode.from_tensor(target / 255)):
+            assert likelihood.loss(mode.from_tensor(params), frames).shape == (2, 3)
+            assert likelihood.distribution(mode.from_tensor(params)).log_prob(frames).shape == (2, 3)
+
+
+def test_data_in_other_units_are_taken_where_a_head_is_told_so():
+    likelihood = head("optimal_sigma", mean="identity")
+    likelihood.in_unit = False
+    params, target = batch(likelihood)
+    assert training_loss(likelihood, 300 * params, target.float()).isfinite().all()
+
+
+@every
 def test_unknown_options_are_refused(name):
     with pytest.raises(ValueError, match=f"likelihood.options.sgima is not an option of {name}"):
         build(name, sgima=1)
@@ -113,6 +162,18 @@ def test_other_channel_counts_work(name):
     params, target = batch(likelihood)
     assert training_loss(likelihood, params, target).shape == (2, 3)
     assert likelihood.distribution(params).mean.shape == target.shape
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        *(("channels", value) for value in (0, -3, 1.5, True, "3", None)),
+        *(("size", value) for value in (64, (64,), (64, 64, 3), (0, 64), (64, 1.5), "64", None)),
+    ],
+)
+def test_wrong_shapes_are_refused_by_their_argument(argument, value):
+    with pytest.raises(ValueError, match=f"^{argument} is {re.escape(repr(value))}, but it must be .*whole number"):
+        build("diag_i", **{argument: value})
 
 
 def test_unknown_names_are_refused_with_the_choices():

@@ -7,8 +7,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageSequence
 
+from svg.media import pictures
 from svg.media.write import milliseconds, write_video
 
 
@@ -61,3 +63,16 @@ def test_wrong_arguments(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="fps is 0"):
         write_video(tmp_path / "video.mp4", noise(), 0)
     assert not list(tmp_path.iterdir())
+
+
+def test_pictures_show_the_first_three_channels() -> None:
+    """Grey stays grey; of two channels blue is black; floats are rounded to levels."""
+    x = torch.arange(2 * 5 * 3 * 4, dtype=torch.uint8).view(2, 5, 3, 4)
+    for channels in (3, 4, 5):
+        assert np.array_equal(pictures(x[:, :channels]), x[:, :3].permute(0, 2, 3, 1).numpy())
+    assert np.array_equal(pictures(x[:, :1]), x[:, :1].permute(0, 2, 3, 1).numpy())
+    two = pictures(x[:, :2])
+    assert np.array_equal(two[..., :2], x[:, :2].permute(0, 2, 3, 1).numpy()) and not two[..., 2].any()
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        assert pictures(torch.tensor([0.0, 0.5, 1.0], dtype=dtype).view(1, 1, 3))[0, :, 0].tolist() == [0, 128, 255]
+    assert pictures(torch.zeros(6, 2, 5, 3, 4)).shape == (6, 2, 3, 4, 3)

@@ -81,6 +81,28 @@ def test_fvd_states_what_it_is() -> None:
         fvd(real[:63], fake[:63], 30, "srvp", "")
 
 
+def test_the_interval_is_that_of_other_clips() -> None:
+    """The bootstrap's half-width against 1.96 standard deviations over data sets, predictions near their clips."""
+    generator = torch.Generator().manual_seed(0)
+    values, halves = [], []
+    for repeat in range(300):
+        real = torch.randn(100, 2, generator=generator, dtype=torch.float64)
+        fake = (1.5 * real + 0.5)[:, None] + 0.1 * torch.randn(100, 2, 2, generator=generator, dtype=torch.float64)
+        values.append(frechet_distance(real, fake.flatten(0, 1)))
+        if repeat % 50 == 0:
+            halves.append(fvd(real, fake, 16, "srvp", "", seed=repeat).half)
+    assert np.mean(halves) == pytest.approx(1.96 * np.std(values), rel=0.15)
+
+
+def test_the_bootstrap_draws_clips_with_their_predictions() -> None:
+    """Predictions that differ from their clips by a constant: any draw of clips has the same distance."""
+    real = torch.randn(80, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = fvd(real, (real + 2)[:, None], 16, "srvp", "")
+    assert found.value == pytest.approx(12) and found.half == pytest.approx(0, abs=1e-6)
+    other = fvd(real, (2 * real)[:, None], 16, "srvp", "")
+    assert other.half > 0 and other.half != fvd(real, (2 * real)[:, None], 16, "srvp", "", seed=1).half
+
+
 def test_padding_is_tensorflows_same() -> None:
     """Output size is size / stride rounded up; of an odd padding the larger half is at the end."""
     for size in range(7, 16):

@@ -15,6 +15,7 @@ from svg.models.base import Gaussian
 from svg.noise import Noise
 from svg.objective import REGISTRY, Objective, why_undefined
 from svg.objective.dip_vae import DipVae
+from svg.objective.rule import DEQUANTISATION
 from svg.objective.wae_mmd import kernel, mmd
 from tests.helpers.models import evidence, images, make, objective, pca_model, vae
 from tests.helpers.models import frames as clips
@@ -194,6 +195,23 @@ def test_terms_are_per_frame_and_do_not_depend_on_the_batch():
 
 
 # Autoencoders.
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_dequantisation_has_noise_of_its_own(name, monkeypatch):
+    """Not that of z, of which it would be a function."""
+    posterior = {"bilbo": "constant", "ae": "deterministic", "rae": "deterministic"}.get(name, "diagonal")
+    model = vae("beta", posterior=posterior).train()
+    given = []
+    loss = model.likelihood.loss
+    monkeypatch.setattr(model.likelihood, "loss", lambda *a, **k: given.append(k["noise"]) or loss(*a, **k))
+    trained = objective(model, name)
+    trained(images(), INDEX, 0)
+    (noise,), own = given, trained.noise(INDEX, 1)
+    assert torch.equal(torch.stack(noise.index), torch.stack(own.index)) and noise.seed == own.seed
+    others = [own, *(own.child(stream) for stream in range(4) if stream != DEQUANTISATION)]
+    assert all(noise.stream != other.stream for other in others)
+    assert not any(torch.equal(noise.uniform(8), other.uniform(8)) for other in others)
 
 
 def test_rae_is_the_linearised_elbo():
