@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlparse
 
 import torch
 import torch.nn.functional as F
@@ -174,7 +173,7 @@ def load_features(source: str | Path, device: torch.device, sha256: str | None =
     Raises:
         WeightsError: the file is missing, another one, or not I3D; or its hash is needed.
     """
-    path = _download(str(source), sha256) if urlparse(str(source)).scheme in ("http", "https") else Path(source)
+    path = _download(str(source), sha256) if weights.is_url(source) else Path(source)
     if not path.is_file():
         raise WeightsError(
             f"eval.fvd_weights: there is no file {path}; FVD needs I3D of Kinetics-400: i3d_torchscript.pt or "
