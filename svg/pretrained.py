@@ -8,6 +8,7 @@ svg.push_to_hub("runs/robot_push", "me/robot-push")
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -112,7 +113,9 @@ def load(name: str | Path, *, device: torch.device | str = "cpu", revision: str 
         ValueError: its configuration has an unknown option or a wrong value.
     """
     folder = find(name, revision)
-    model = build(_config(folder))
+    config = _config(folder)
+    options = likelihoods.without_paths(config.likelihood.name, config.likelihood.options)
+    model = build(replace(config, likelihood=replace(config.likelihood, options=options)))
     load_weights(model, checkpoint.read_weights(folder), folder)
     return model.to(device).eval()
 
@@ -124,8 +127,9 @@ def load_weights(model: Model, weights: dict[str, Tensor], source: str | Path) -
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise CheckpointError(f"{source} {problem} tensor {min(names)}{more}: it is not a model of this kind")
+    free = {f"likelihood.{name}" for name in model.likelihood.of_any_length}
     for name, tensor in own.items():
-        if weights[name].shape != tensor.shape:
+        if weights[name].shape != tensor.shape and name not in free:
             found, wanted = tuple(weights[name].shape), tuple(tensor.shape)
             raise CheckpointError(f"{source}: tensor {name} has shape {found}, but its configuration needs {wanted}")
     model.load_state_dict(weights)

@@ -5,6 +5,7 @@ docs/likelihoods.md says which to choose, and how to add one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from svg.likelihoods.baggins import Baggins
@@ -98,3 +99,10 @@ def build(name: str, channels: int = 3, size: tuple[int, int] = (64, 64), **opti
     likelihood = cls(channels=channels, size=size, **options)
     likelihood.name, likelihood.options = name, options
     return likelihood
+
+
+def without_paths(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored model's options but for those that name a file: somebody else's model opens none, and what the file said
+    is among the weights."""
+    cls = REGISTRY.get(ALIASES.get(name, name), Likelihood)
+    return {option: value for option, value in options.items() if not (option in cls.paths and isinstance(value, str))}

@@ -28,6 +28,8 @@ class ScheduledSigma(Likelihood):
         mean: sigmoid or identity.
     """
 
+    paths = ("schedule",)
+    of_any_length = ("steps", "log_sigmas")
     steps: Tensor
     log_sigmas: Tensor
     log_sigma: Tensor
@@ -71,7 +73,7 @@ class ScheduledSigma(Likelihood):
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
         """Takes the stored schedule, whatever its length."""
-        for name in ("steps", "log_sigmas"):
+        for name in self.of_any_length:
             if prefix + name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name], device=self.log_sigma.device))
         super()._load_from_state_dict(state_dict, prefix, *args)
