@@ -193,10 +193,11 @@ def load_features(source: str | Path, device: torch.device, sha256: str | None =
 
 
 def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except Exception:  # no zip, or a damaged one, over which it raises anything: read_state says what is the matter
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
 
 
 def _load_torchscript(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
