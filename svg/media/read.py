@@ -185,8 +185,8 @@ def _fit(image: Image.Image, size: int, crop: str, path: Path) -> Frames:
         box = (left, top, left + side, top + side)
     else:
         numbers = crop.split(",")
-        if len(numbers) != 4 or not all(number.strip().isdecimal() for number in numbers):
-            raise ValueError(f"--crop is {crop!r}, but it must be center, none or LEFT,TOP,WIDTH,HEIGHT in pixels")
+        if len(numbers) != 4 or not all(re.fullmatch(r" *[0-9]{1,9} *", number) for number in numbers):
+            raise ValueError(f"--crop is {crop[:60]!r}, but it must be center, none or LEFT,TOP,WIDTH,HEIGHT in pixels")
         left, top, wide, high = map(int, numbers)
         box = (left, top, left + wide, top + high)
         if not (wide and high and box[2] <= width and box[3] <= height):
