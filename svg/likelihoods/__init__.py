@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from svg.config.options import shortened
 from svg.likelihoods.baggins import Baggins
 from svg.likelihoods.base import Latents, Likelihood
 from svg.likelihoods.bernoulli import Bernoulli
@@ -90,7 +91,9 @@ def build(name: str, channels: int = 3, size: tuple[int, int] = (64, 64), **opti
     """
     cls = REGISTRY.get(ALIASES.get(name, name))
     if cls is None:
-        raise ValueError(f"likelihood.name is {name!r}, but it must be one of: {', '.join([*REGISTRY, *ALIASES])}")
+        raise ValueError(
+            f"likelihood.name is {shortened(name)}, but it must be one of: {', '.join([*REGISTRY, *ALIASES])}"
+        )
     valid = valid_options(cls)
     for option in options:
         if option not in valid:
