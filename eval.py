@@ -252,7 +252,7 @@ def read_options(cls: type[T], argv: Sequence[str], program: str, description: s
     finder.add_argument("--checkpoint", nargs="*", default=[])
     names = finder.parse_known_args(argv)[0].checkpoint
     defaults: dict[str, Any] = {}
-    if names:
+    if names and names[0].strip():
         config = svg.load_config(pretrained.find(names[0]))
         fields = {item.name for item in dataclasses.fields(cls)}
         groups = {"data": config.data, "eval": config.eval}

@@ -78,6 +78,8 @@ def find(name: str | Path, revision: str | None = None) -> Path:
     Raises:
         CheckpointError: there is no such folder or Hub model, or a run has no checkpoint that is whole.
     """
+    if not str(name).strip():
+        raise CheckpointError("the model's name is empty: name a run, a checkpoint, a folder with a model, or a Hub id")
     folder = Path(name)
     if (folder / "checkpoints").is_dir():
         newest = checkpoint.latest(folder)

@@ -446,6 +446,9 @@ def test_results_go_beside_the_model(folder: Path) -> None:
     [
         (["--checkpoint", "{model}_not"], "does not exist"),
         ([], "--checkpoint is required"),
+        (["--checkpoint", ""], "--checkpoint is '', but it must not be empty"),
+        (["--checkpoint", "{model}", " "], "--checkpoint is ' ', but it must not be empty"),
+        (["predict", "--checkpoint", "", "--video", "x"], "--checkpoint is '', but it must not be empty"),
         (["--checkpoint", "{model}", "--data.path", "{model}/none"], "python -m data.robot_push --out"),
         (
             ["--checkpoint", "{model}", "--eval.horizon", "28"],

@@ -92,6 +92,7 @@ def test_what_is_wrong_with_a_folder_is_one_line(tmp_path, monkeypatch):
 
     nothing = "does not exist (nor is it a Hub id, OWNER/NAME, with OWNER no folder here)"
     assert error_of("nothing") == f"nothing {nothing}"
+    assert error_of("").startswith("the model's name is empty: name a run")
     Path("runs/a/checkpoints").mkdir(parents=True)
     assert error_of("runs/nothing") == f"runs/nothing {nothing}"
     assert error_of("runs/a") == "runs/a has no checkpoint yet"
