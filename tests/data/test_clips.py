@@ -496,6 +496,11 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
         writer.append(np.zeros((100, 4, 5, 3), np.uint8))
         writer.checkpoint()
     assert caught.value.filename.endswith("frames.npy")
+    for size, name in ((50, "journal.jsonl"), (1000, "frames.npy")):  # what is in a buffer is written at the end
+        with files_up_to(size), pytest.raises(OSError) as caught, ClipWriter(tmp_path / name, **SETTINGS) as writer:
+            for _ in range(200):
+                writer.append(np.zeros((1, 4, 5, 3), np.uint8))
+        assert caught.value.filename.endswith(name)
 
 
 def test_so_it_is_with_sheets_and_records(tmp_path: Path) -> None:
