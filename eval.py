@@ -178,14 +178,17 @@ def publish(
     entries: Sequence[Entry],
     measured: Sequence[dict[int, dict[str, Any]]],
 ) -> None:
-    """Shows some clips and says what came out: files and text of each run's entry and records by clip."""
+    """Shows some clips and says what came out: files and text of each run's entry and records by clip.
+
+    The numbers are written first, so that no picture costs them.
+    """
     run, first = runs[0], entries[0]
     out = run.out if len(options.checkpoint) == 1 or options.out else Path("runs/comparison")
     title = (
         f"{', '.join(options.checkpoint)} on {len(run.clips)} clips of {run.store.folder}: "
         f"{run.futures.context} frames given, {run.futures.horizon} predicted"
     )
-    for r, entry in zip(runs, entries, strict=True):  # before any picture, whose writing may fail
+    for r, entry in zip(runs, entries, strict=True):
         write_json(r.out / "metrics.json", entry)
     if len(options.checkpoint) > 1:
         write_json(out / "metrics.json", {"models": entries})
@@ -340,7 +343,7 @@ def read_options(cls: type[T], argv: Sequence[str], program: str, description: s
     finder.add_argument("--checkpoint", nargs="*", default=[])
     names = finder.parse_known_args(argv)[0].checkpoint
     defaults: dict[str, Any] = {}
-    if names:
+    if names and names[0].strip():
         config = svg.load_config(pretrained.find(names[0]))
         fields = {item.name for item in dataclasses.fields(cls)}
         groups = {"data": config.data, "eval": config.eval}
@@ -453,6 +456,7 @@ def default_folder(checkpoint: str, kind: str = "eval") -> Path:
 def evaluate_images(options: MetricsOptions, source: Path) -> None:
     """Evaluates an image VAE on the test images: bounds, diagnostics, grids of images, plots. In one process."""
     name, config, c = options.checkpoint[0], svg.load_config(source), options.eval
+    protocol.check_weights(c)
     device = start().device
     model = svg.load(source, device=device)
     assert isinstance(model, VAE)
@@ -464,6 +468,8 @@ def evaluate_images(options: MetricsOptions, source: Path) -> None:
         split: open_split(options.data.path, split, name=options.data.name, size=size, channels=channels)
         for split in ("train", "test")
     }
+    if options.verify:
+        stores["test"].verify()
     if c.clips > len(stores["test"]):
         raise ValueError(f"eval.clips is {c.clips}, but there are {len(stores['test'])} test images: 0 takes them all")
     counts = {"train": min(len(stores["train"]), TRAINING_IMAGES), "test": c.clips or len(stores["test"])}
@@ -483,9 +489,9 @@ def evaluate_images(options: MetricsOptions, source: Path) -> None:
         report, latents = images.evaluate(
             model, batches("train"), batches("test"), k=c.samples, seed=c.seed, wanted=samplers, inception=inception
         )
-    digest = stores["test"].manifest["files"]["frames.npy"]["sha256"]
+    checksums = protocol.checksums(stores["test"].manifest, stores["test"].verified)
     stated = {
-        "data": {"path": options.data.path, **counts, "sha256": digest},
+        "data": {"path": options.data.path, **counts, **checksums},
         "importance_samples": c.samples,
         "seed": c.seed,
         "samplers": samplers,

@@ -24,7 +24,7 @@ from data.bair_records import ARRAYS, CAMERAS, SIZE, Clip, decode, find
 from data.clips import MANIFEST, ClipStore, ClipWriter, StoreError
 from data.download import download
 from data.files import check, naming
-from data.program import folder, program
+from data.program import Parser, folder, program
 from data.ranges import refuse_outside
 from data.staging import check_disk
 from data.store_files import JOURNAL
@@ -255,7 +255,7 @@ def _report(stores: dict[str, ClipStore]) -> None:
 @program("data.bair", interrupted="the same command carries on")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data.bair",
         description="Make clip stores of BAIR robot pushing.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data.bair_records import ARRAYS
+from data.files import writing
 from data.tfrecord import encode_example, write_record
 
 FOLDER = "softmotion30_44k"
@@ -29,7 +30,7 @@ def file_name(first: int, last: int) -> str:
 def write_file(path: Path, records: Iterator[Mapping[str, bytes | np.ndarray]], count: int) -> None:
     """Write the next `count` records to a file that appears whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
+    with writing(path), open(partial, "wb") as file:
         for features in itertools.islice(records, count):
             write_record(file, encode_example(features))
     partial.rename(path)

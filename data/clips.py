@@ -18,12 +18,11 @@ F frames of all clips, N clips, T frames of one clip, H W pixels, C channels, K 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from data.files import StoreError
-from data.program import folder, program
+from data.program import Parser, folder, program
 from data.store_files import MANIFEST
 from data.store_joined import JoinedStore, Store
 from data.store_reader import ClipStore, stores
@@ -46,8 +45,8 @@ def _describe(store: ClipStore) -> str:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m data.clips", description="Look at, check, join clip stores.")
+def _parser() -> Parser:
+    parser = Parser(prog="python -m data.clips", description="Look at, check, join clip stores.")
     commands = parser.add_subparsers(dest="command", required=True)
     where = "a store, or a data set (a folder of stores)"
     commands.add_parser("info", help="what is there").add_argument("folder", type=folder, help=where)

@@ -199,6 +199,12 @@ def writing(path: Path) -> Iterator[None]:
         raise
 
 
+def close(file: IO[bytes]) -> None:
+    """Closes a file, whose buffer may have bytes that can't be written."""
+    with writing(Path(file.name)):
+        file.close()
+
+
 def _refuse(name: str, value: Any, wanted: str) -> NoReturn:
     shown = json.dumps(value)
     raise ValueError(f"has {name} = {shown[:60]}{'...' if len(shown) > 60 else ''}, which must be {wanted}")

@@ -11,7 +11,6 @@ N images, H W pixels, C channels.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +26,7 @@ from tqdm import tqdm
 
 from data.clips import ClipWriter, StoreError
 from data.files import naming
-from data.program import folder, program
+from data.program import Parser, folder, program
 from data.ranges import refuse_outside
 from data.staging import check_disk, staged
 
@@ -228,7 +227,7 @@ def prepare(image: Image.Image, size: int, channels: int, crop: int | None = Non
 @program("data.images", interrupted="nothing was written")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data.images",
         description="Write a set of images as a data set of clips of length 1: train, val and test.",
     )

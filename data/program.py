@@ -55,6 +55,13 @@ def program(name: str, interrupted: str) -> Callable[[Main], Main]:
     return decorate
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser of a command line, whose errors are lines as all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message.removeprefix("argument "))
+
+
 def folder(text: str) -> Path:
     """The type of an option that is a file or a folder; no text is not the current folder."""
     if not text.strip():

@@ -37,7 +37,7 @@ from tqdm import tqdm
 from data import bair_writer
 from data.clips import ClipWriter
 from data.pool import CHUNK, cores, in_order, processes
-from data.program import folder, program
+from data.program import Parser, folder, program
 from data.ranges import Range, refuse_outside
 from data.robot_push_render import BAIR_NAMES, CAMERAS, PALETTE, SIZES, render
 from data.robot_push_world import FPS, simulate
@@ -167,7 +167,7 @@ def _write_tfrecords(folder: Path, clips: Iterator[Clip], count: int) -> None:
 @program("data.robot_push", interrupted="nothing was written")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m data.robot_push",
         description="Simulate a robot arm that pushes objects about in a bin, and write the videos as a data set.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

@@ -40,7 +40,7 @@ from tqdm import tqdm
 
 from data import bair_writer
 from data.pool import cores, in_order, processes
-from data.program import folder, program
+from data.program import Parser, folder, program
 from data.ranges import Range, refuse_outside
 from data.sawyer_push_files import CAMERAS, Costs, Records, Stores, Watch, size_of
 from data.sawyer_push_report import report
@@ -117,8 +117,8 @@ def make(
     return costs
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m data.sawyer_push",
         description="Simulate a Sawyer arm that pushes toys about in a bin, and write the videos as a data set. "
         "`python -m data.sawyer_push report DIR` tells what happens in the clips of one.",
@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["report"]:
-        parser = argparse.ArgumentParser(
+        parser = Parser(
             prog="python -m data.sawyer_push report", description="Tell what happens in the clips of a data set."
         )
         parser.add_argument("folder", type=folder, help="a store, or a data set (a folder of stores)")

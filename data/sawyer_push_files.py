@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from data import bair_writer
 from data.clips import MANIFEST, ClipStore, ClipWriter, StoreError
-from data.files import check, naming, read_json
+from data.files import check, naming, read_json, writing
 from data.sawyer_push_rules import ARRAYS, FPS
 from data.sawyer_push_studio import SPLITS, Clip
 from data.staging import locked
@@ -199,7 +199,8 @@ class Records:
             self.stale = False
         self.out.mkdir(parents=True, exist_ok=True)
         partial = self.out / f".{self.NOTE}.partial"
-        partial.write_text(json.dumps(details | self.wanted, indent=2), encoding="utf-8")
+        with writing(self.out / self.NOTE):
+            partial.write_text(json.dumps(details | self.wanted, indent=2), encoding="utf-8")
         partial.rename(self.out / self.NOTE)
         folder = self.out / bair_writer.FOLDER / split
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from data.files import StoreError, check, naming, parse_json, read_json, sync, writing
+from data.files import StoreError, check, close, naming, parse_json, read_json, sync, writing
 from data.ranges import RANGES, Range
 
 FORMAT = "svg-lp clips"
@@ -95,14 +95,14 @@ class Column:
             if self.crc32 != crc32:
                 raise StoreError(f"{path} is not as it was written: delete {path.parent} to start again")
         except BaseException:
-            self.file.close()
+            close(self.file)
             raise
 
     def __enter__(self) -> Column:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.close()
+        close(self.file)
 
     def append(self, values: NDArray[Any]) -> None:
         """Adds rows (n, *row)."""
@@ -151,7 +151,7 @@ class Journal:
         try:
             self._begin(json.loads(json.dumps(heading)), resume)
         except BaseException:
-            self.file.close()
+            close(self.file)
             raise
 
     def _begin(self, heading: dict[str, Any], resume: bool) -> None:
@@ -174,7 +174,7 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.close()
+        close(self.file)
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Adds a line, safe from a crash when this returns."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.files import StoreError
+from data.files import StoreError, writing
 from data.store_reader import ClipStore
 
 MOST_PIXELS = 40_000_000
@@ -50,5 +50,6 @@ def write_sheet(
     sheet = np.concatenate(rows)
     picture = Image.fromarray(sheet if channels == 3 else sheet[..., 0])
     out.parent.mkdir(parents=True, exist_ok=True)
-    picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(out)
+    with writing(out):
+        picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(out)
     return out

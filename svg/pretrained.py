@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -79,6 +80,8 @@ def find(name: str | Path, revision: str | None = None) -> Path:
     Raises:
         CheckpointError: there is no such folder or Hub model, or a run has no checkpoint that is whole.
     """
+    if not str(name).strip():
+        raise CheckpointError("the model's name is empty: name a run, a checkpoint, a folder with a model, or a Hub id")
     folder = Path(name)
     if (folder / "checkpoints").is_dir():
         newest = checkpoint.latest(folder)
@@ -118,7 +121,9 @@ def load(
         ValueError: its configuration has an unknown option or a wrong value.
     """
     folder = find(name, revision)
-    model = build(_config(folder))
+    config = _config(folder)
+    options = likelihoods.without_paths(config.likelihood.name, config.likelihood.options)
+    model = build(replace(config, likelihood=replace(config.likelihood, options=options)))
     load_weights(model, checkpoint.read_weights(folder), folder)
     home = calibration_folder(folder)
     if calibrated and isinstance(model, SVG) and (home / VALUES).exists():
@@ -144,8 +149,9 @@ def load_weights(model: Model, weights: dict[str, Tensor], source: str | Path) -
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise CheckpointError(f"{source} {problem} tensor {min(names)}{more}: it is not a model of this kind")
+    free = {f"likelihood.{name}" for name in model.likelihood.of_any_length}
     for name, tensor in own.items():
-        if weights[name].shape != tensor.shape:
+        if weights[name].shape != tensor.shape and name not in free:
             found, wanted = tuple(weights[name].shape), tuple(tensor.shape)
             raise CheckpointError(f"{source}: tensor {name} has shape {found}, but its configuration needs {wanted}")
     model.load_state_dict(weights)

@@ -299,8 +299,8 @@ def test_a_fitted_sigma_is_refitted_on_training_clips(
         with ClipWriter(
             tmp_path / "data" / split, frame_shape=(64, 64, 3), fps=7, source="noise", split=split
         ) as writer:
-            for _ in range(3):
-                writer.append(rng.integers(0, 256, (12, 64, 64, 3), dtype=np.uint8))
+            for _ in range(3):  # clips shorter than data.frames, which a model of save_pretrained does not know
+                writer.append(rng.integers(0, 256, (9, 64, 64, 3), dtype=np.uint8))
     line = ["--checkpoint", folder / "model", "--data.path", tmp_path / "data", "--metrics", "likelihood"]
     assert run(monkeypatch, *line, "--out", tmp_path / "out", "--refit", "3") == 0
     entry = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -439,6 +439,15 @@ def test_damaged_frames_are_found_where_that_is_asked_for(folder, tmp_path, monk
     assert data["verified"] == ["frames.npy", "lengths.npy", "starts.npy"] and data["not_verified"] == []
 
 
+def test_no_picture_costs_the_numbers(folder, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "gifs").write_text("in the way")
+    line = ["--checkpoint", folder / "model", "--out", tmp_path / "out", "--metrics", "psnr", "--eval.clips", "1"]
+    assert run(monkeypatch, *line) == 2
+    assert f"{tmp_path}/out/gifs: file exists" in capsys.readouterr().err
+    assert "psnr" in results(tmp_path / "out")
+
+
 def test_results_go_beside_the_model(folder: Path) -> None:
     run_folder = folder / "a_run"
     step = run_folder / "checkpoints" / "step_00000002"
@@ -453,6 +462,9 @@ def test_results_go_beside_the_model(folder: Path) -> None:
     [
         (["--checkpoint", "{model}_not"], "does not exist"),
         ([], "--checkpoint is required"),
+        (["--checkpoint", ""], "--checkpoint is '', but it must not be empty"),
+        (["--checkpoint", "{model}", " "], "--checkpoint is ' ', but it must not be empty"),
+        (["predict", "--checkpoint", "", "--video", "x"], "--checkpoint is '', but it must not be empty"),
         (["--checkpoint", "{model}", "--data.path", "{model}/none"], "python -m data.robot_push --out"),
         (
             ["--checkpoint", "{model}", "--eval.horizon", "28"],
@@ -464,6 +476,13 @@ def test_results_go_beside_the_model(folder: Path) -> None:
         (["--checkpoint", "{model}", "--metrics", "lpips"], "lpips_weights PATH"),
         (["--checkpoint", "{model}", "--metrics", "fvd"], "at least 64 clips, not 5"),
         (["--checkpoint", "{model}", "--metrics", "mse"], "choose from psnr"),
+        *(
+            (
+                ["--checkpoint", "{model}", "--metrics", "psnr", f"--eval.{name}_weights", "/nonexistent"],
+                f"^error: eval.{name}_weights: there is no file /nonexistent",
+            )
+            for name in ("lpips", "fvd", "fid")
+        ),
         (["--checkpoint", "{model}", "--refit", "-1"], "--refit is -1"),
         (["--checkpoint", "{model}", "--iwae", "-1"], "--iwae is -1"),
         (["export", "--checkpoint", "{model}", "--count", "0"], "--count is 0"),

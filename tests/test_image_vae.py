@@ -71,10 +71,13 @@ def test_trained_and_evaluated(run, tmp_path, case):
 
     few = ("--eval.clips", "40", "--eval.samples", "2", "--eval.components", "3")
     samplers = ("--eval.samplers", "prior", "floating", "gmm", "second_stage", "--eval.epochs", "1")
-    code, text = run("eval", "--checkpoint", str(tmp_path / "run"), *few, *(samplers if case == "bilbo" else ()))
+    more = {"bilbo": samplers, "categorical": ("--verify",)}.get(case, ())
+    code, text = run("eval", "--checkpoint", str(tmp_path / "run"), *few, *more)
     assert code == 0 and "40 images" in text
     out = tmp_path / "run" / "eval"
     found = json.loads((out / "metrics.json").read_text())
+    not_verified = found["protocol"]["data"]["not_verified"]
+    assert not_verified == ([] if case == "categorical" else ["frames.npy", "label.npy"])
     values = [entry["mean"] for entry in found["images"].values()] + list(found["latents"].values())
     assert all(math.isfinite(value) for value in values)
     assert 0 <= found["latents"]["active_units"] <= 4
@@ -118,6 +121,9 @@ def test_wrong_evaluations_are_refused(run, tmp_path, digits):
         run("eval", *at, "--eval.clips", "8", "--eval.samples", "1", "--eval.samplers", "flow")
     with pytest.raises(ValueError, match="--metrics chooses among the metrics of video models"):
         run("eval", *at, "--metrics", "psnr")
+    for weights in ("lpips", "fvd", "fid"):
+        with pytest.raises(ValueError, match=f"^eval.{weights}_weights: there is no file /nonexistent$"):
+            run("eval", *at, f"--eval.{weights}_weights", "/nonexistent")
     with pytest.raises(ValueError, match="is an image model, which is evaluated alone"):
         run("eval", at[0], at[1], at[1])
     with pytest.raises(ValueError, match="python -m data.digits|no data set"):

@@ -188,7 +188,10 @@ def _value(text: Any, kind: Any) -> Any:
 def _assign(values: dict[str, Any], option: str, value: Any) -> None:
     *groups, name = option.split(".")
     for group in groups:
-        values = values.setdefault(group, {})
+        inner = values.setdefault(group, {})
+        if not isinstance(inner, dict):
+            raise ValueError(f"--{option}: {group} is {shortened(inner)}, which has no options of its own")
+        values = inner
     values[name] = value
 
 

@@ -46,7 +46,7 @@ class Range:
 
 @dataclass(frozen=True)
 class NotEmpty:
-    """An annotation of options whose text must not be empty."""
+    """An annotation of options whose text, or each of a list, must not be empty."""
 
 
 def check_fields(group: Any, prefix: str) -> None:
@@ -59,7 +59,8 @@ def check_fields(group: Any, prefix: str) -> None:
         value = getattr(group, name)
         for rule in getattr(hint, "__metadata__", ()):
             if isinstance(rule, NotEmpty):
-                require(value is None or value.strip() != "", prefix + name, value, "must not be empty")
+                for text in value if isinstance(value, list) else (value,):
+                    require(text is None or text.strip() != "", prefix + name, text, "must not be empty")
             elif isinstance(rule, Range):
                 for number in value if isinstance(value, tuple) else (value,):
                     refusal = rule.refusal(number)
@@ -159,4 +160,5 @@ def _convert(value: Any, kind: Any, option: str, names: list[str]) -> Any:
         return float(value)
     if kind in (bool, str):
         require(isinstance(value, kind), option, value, "must be true or false" if kind is bool else "must be text")
+        require(kind is bool or "\0" not in value, option, value, "must not have a null character")
     return value

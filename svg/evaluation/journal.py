@@ -23,7 +23,7 @@ from accelerate import PartialState
 from torch import Tensor
 from tqdm import tqdm
 
-from svg.runtime.files import replacing
+from svg.runtime.files import replacing, writing
 
 Record = dict[str, Any]
 """JSON values; `clip` is the clip's number."""
@@ -77,7 +77,7 @@ class Journal:
         """Adds results of one process; they are on their way to the disk when this returns."""
         path = self.path.with_suffix(f".{process}.jsonl")
         start = "" if path.exists() else self._lines([])
-        with path.open("a", encoding="utf-8") as file:
+        with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(start + "".join(map(_line, records)))
 
     @property

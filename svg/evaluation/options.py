@@ -15,7 +15,7 @@ from svg.evaluation.gallery import Rule
 class MetricsOptions:
     """What is evaluated."""
 
-    checkpoint: list[str]
+    checkpoint: Annotated[list[str], NotEmpty()]
     """Runs, checkpoints, folders of save_pretrained, or Hub ids OWNER/NAME."""
     out: Annotated[str | None, NotEmpty()] = None
     """Folder for the results; by default RUN/eval, or runs/comparison for several checkpoints."""

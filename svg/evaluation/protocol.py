@@ -22,7 +22,7 @@ from svg.metrics import LPIPS, MSE_FLOOR, WeightsError, find_weights
 from svg.metrics.fid import REMEDY, ImageFeatures, check_images
 from svg.metrics.fvd import CONVENTIONS, Convention, VideoFeatures, check_clips, load_features
 from svg.metrics.i3d import LEAST_FRAMES
-from svg.metrics.weights import check_channels, sha256
+from svg.metrics.weights import check_channels, is_url, sha256
 
 VERSION = 3
 """Number of the protocol: raised when the same model and clips would be measured differently."""
@@ -80,10 +80,7 @@ def choose(
         if name not in NAMES:
             raise ValueError(f"--metrics {name} is unknown: choose from {', '.join(NAMES)}")
     given = {"fvd": config.fvd_weights, "fid": config.fid_weights}
-    for option in ("lpips_weights", "fid_weights"):
-        path = getattr(config, option)
-        if path is not None and not Path(path).is_file():
-            raise WeightsError(f"eval.{option}: there is no file {path}")
+    check_weights(config)
     distances = [name for name, weights in given.items() if weights]
     wanted = names or ["psnr", "ssim", "lpips", *distances, "likelihood", "calibration"]
     for name in ("fvd", "fid"):
@@ -116,6 +113,14 @@ def choose(
             status = {"missing": str(error)}
     ordered = {name: scores[name] for name in METRICS if name in scores}
     return Measures(ordered, status, features, chosen, inception, "likelihood" in wanted, "calibration" in wanted)
+
+
+def check_weights(config: EvalConfig) -> None:
+    """Raises WeightsError where weights are named that are not there, whether they are needed or not."""
+    for option in ("lpips_weights", "fvd_weights", "fid_weights"):
+        path = getattr(config, option)
+        if path is not None and not is_url(path) and not Path(path).is_file():
+            raise WeightsError(f"eval.{option}: there is no file {path}")
 
 
 def _convention(config: EvalConfig, futures: Futures) -> Convention:
@@ -229,14 +234,17 @@ class Protocol:
             "metrics": {name: _DEFINITIONS[name] for name in measures.scores},
             "lpips": measures.lpips,
             "data": {name: self.data[name] for name in ("source", "split", "frame_shape")}
-            | {
-                "sha256": self.data["files"]["frames.npy"]["sha256"],
-                "verified": sorted(self.verified),
-                "not_verified": sorted(self.data["files"].keys() - set(self.verified)),
-            },
+            | checksums(self.data, self.verified),
             "checkpoint": {"name": self.source.name, "sha256": self.weights},
             "version": version("svg-lp"),
         }
+
+
+def checksums(manifest: Mapping[str, Any], verified: Collection[str]) -> dict[str, Any]:
+    """What a clip store states of its frames, and which of its files were compared with what it states of them."""
+    files = manifest["files"]
+    not_verified = sorted(files.keys() - set(verified))
+    return {"sha256": files["frames.npy"]["sha256"], "verified": sorted(verified), "not_verified": not_verified}
 
 
 def versions() -> dict[str, str]:

@@ -267,6 +267,9 @@ def draw(model: SVG, context: Tensor, clip: int, futures: Futures, samples: Sequ
 
     Returns:
         float32 (len(samples), T, C, H, W) in [0, 1], and their predicted standard deviations.
+
+    Raises:
+        ValueError: they are no numbers.
     """
     chosen = replace(futures, samples=len(samples))
     ids = torch.tensor(samples)
@@ -274,6 +277,8 @@ def draw(model: SVG, context: Tensor, clip: int, futures: Futures, samples: Sequ
         chunks = _rollouts(model, context[None], torch.tensor([clip]), chosen, sample_ids=ids, stddev=True)
         parts = [(chunk.frames[0], chunk.stddev[0]) for chunk in chunks if chunk.stddev is not None]
     frames, stddev = (torch.cat(part) for part in zip(*parts, strict=True))
+    if not frames.isfinite().all():
+        raise ValueError(f"the futures of clip {clip} are not finite: the model predicts values that are no numbers")
     return frames, stddev
 
 

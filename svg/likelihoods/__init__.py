@@ -5,8 +5,10 @@ docs/likelihoods.md says which to choose, and how to add one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from svg.config.options import shortened
 from svg.likelihoods.baggins import Baggins
 from svg.likelihoods.base import Latents, Likelihood
 from svg.likelihoods.bernoulli import Bernoulli
@@ -89,7 +91,9 @@ def build(name: str, channels: int = 3, size: tuple[int, int] = (64, 64), **opti
     """
     cls = REGISTRY.get(ALIASES.get(name, name))
     if cls is None:
-        raise ValueError(f"likelihood.name is {name!r}, but it must be one of: {', '.join([*REGISTRY, *ALIASES])}")
+        raise ValueError(
+            f"likelihood.name is {shortened(name)}, but it must be one of: {', '.join([*REGISTRY, *ALIASES])}"
+        )
     valid = valid_options(cls)
     for option in options:
         if option not in valid:
@@ -98,3 +102,10 @@ def build(name: str, channels: int = 3, size: tuple[int, int] = (64, 64), **opti
     likelihood = cls(channels=require_whole("channels", channels), size=require_size(size), **options)
     likelihood.name, likelihood.options = name, options
     return likelihood
+
+
+def without_paths(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored model's options but for those that name a file: somebody else's model opens none, and what the file said
+    is among the weights."""
+    cls = REGISTRY.get(ALIASES.get(name, name), Likelihood)
+    return {option: value for option, value in options.items() if not (option in cls.paths and isinstance(value, str))}

@@ -50,6 +50,10 @@ class Likelihood(nn.Module, ABC):
     """Whether it scores the integers 0..255."""
     needs: tuple[str, ...] = ()
     """The `latents` that `loss` needs; see `Latents`."""
+    paths: tuple[str, ...] = ()
+    """Options that may name a file, which is read as the head is built."""
+    of_any_length: tuple[str, ...] = ()
+    """Buffers whose length is known only when they are loaded."""
     maps: int = 1
     """Decoder maps per image channel."""
     sized: bool = False

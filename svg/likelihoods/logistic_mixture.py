@@ -11,7 +11,7 @@ from svg.likelihoods.discrete import LEVELS, DiscreteDistribution, require_integ
 from svg.likelihoods.discretized import HALF_BIN, LogisticLevels
 from svg.likelihoods.distribution import uniform_like
 from svg.likelihoods.numerics import smooth_floor
-from svg.likelihoods.options import require_at_least, require_floor
+from svg.likelihoods.options import require_floor, require_within
 from svg.noise import Noise
 
 
@@ -37,7 +37,7 @@ class LogisticMixture(Likelihood):
         mean: str = "sigmoid",
     ) -> None:
         super().__init__(channels, size, mean)
-        self.components = int(require_at_least("components", components, 1))
+        self.components = require_within("components", components, 1, 100)
         self.floor = require_floor(floor)
 
     @property

@@ -7,6 +7,13 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any, TypeGuard
 
+from svg.config.options import shortened
+
+LARGEST = 1e30
+"""Of a number; float32 holds it."""
+LARGEST_FLOOR = 80
+"""Of a log scale, up or down: float32 holds its exponential."""
+
 
 def valid_options(cls: type) -> dict[str, Any]:
     """The options of a likelihood class and their defaults, from its signature."""
@@ -15,7 +22,7 @@ def valid_options(cls: type) -> dict[str, Any]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def _is_whole(value: object) -> TypeGuard[int]:
@@ -23,7 +30,7 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 
 def _refuse(option: str, value: object, rule: str) -> ValueError:
-    return ValueError(f"likelihood.options.{option} is {value!r}, but it must be {rule}")
+    return ValueError(f"likelihood.options.{option} is {shortened(value)}, but it must be {rule}")
 
 
 def require_whole(argument: str, value: object) -> int:
@@ -43,7 +50,7 @@ def require_size(value: object) -> tuple[int, int]:
 
 def require_choice(option: str, value: str, choices: Collection[str]) -> str:
     """`value`, if it is one of `choices`."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise _refuse(option, value, f"one of: {', '.join(choices)}")
     return value
 
@@ -62,6 +69,13 @@ def require_at_least(option: str, value: float, least: float) -> float:
     return float(value)
 
 
+def require_within(option: str, value: int, least: int, most: int) -> int:
+    """`value`, if it is a whole number in that range, both ends included."""
+    if not _is_number(value) or value != int(value) or not least <= value <= most:
+        raise _refuse(option, value, f"a whole number from {least} to {most}")
+    return int(value)
+
+
 def require_flag(option: str, value: bool) -> bool:
     """`value`, if it is true or false."""
     if not isinstance(value, bool):
@@ -73,6 +87,7 @@ def require_floor(value: float | str | None) -> float | None:
     """The lower bound of a log scale: a number, or None (or "none") for no bound."""
     if value is None or value == "none":
         return None
-    if not _is_number(value):
-        raise _refuse("floor", value, 'a number (of log sigma) or "none"')
+    if not _is_number(value) or abs(float(value)) > LARGEST_FLOOR:
+        rule = f'a number (of log sigma) from -{LARGEST_FLOOR} to {LARGEST_FLOOR}, or "none"'
+        raise _refuse("floor", value, rule)
     return float(value)

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from svg.config.options import shortened
 from svg.likelihoods.base import Latents, Likelihood
 from svg.likelihoods.normal import Normal
+from svg.likelihoods.options import LARGEST
 from svg.runtime.files import whole_lines
 
 Schedule = str | Mapping[Any, float] | Sequence[Sequence[float]]
@@ -28,6 +30,8 @@ class ScheduledSigma(Likelihood):
         mean: sigmoid or identity.
     """
 
+    paths = ("schedule",)
+    of_any_length = ("steps", "log_sigmas")
     steps: Tensor
     log_sigmas: Tensor
     log_sigma: Tensor
@@ -61,7 +65,9 @@ class ScheduledSigma(Likelihood):
 
     def _distribution(self, params: Tensor) -> Normal:
         if not len(self.steps):
-            raise ValueError(f"likelihood.options.schedule is {self.schedule!r}, but there is no such run or file")
+            raise ValueError(
+                f"likelihood.options.schedule is {shortened(self.schedule)}, but there is no such run or file"
+            )
         return Normal(self._link(params), self.log_sigma.clone())
 
     def _training_loss(self, params: Tensor, target: Tensor, latents: Latents | None, step: int | None) -> Tensor:
@@ -71,7 +77,7 @@ class ScheduledSigma(Likelihood):
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
         """Takes the stored schedule, whatever its length."""
-        for name in ("steps", "log_sigmas"):
+        for name in self.of_any_length:
             if prefix + name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name], device=self.log_sigma.device))
         super()._load_from_state_dict(state_dict, prefix, *args)
@@ -89,9 +95,9 @@ def _read(schedule: Schedule) -> list[tuple[int, float]]:
         else:
             entries = schedule.items() if isinstance(schedule, Mapping) else schedule
         pairs = sorted({int(step): float(sigma) for step, sigma in entries}.items())
-        if not pairs or any(not 0 < sigma < math.inf for _, sigma in pairs):
+        if not pairs or any(not (0 <= step < 2**62 and 0 < sigma <= LARGEST) for step, sigma in pairs):
             raise ValueError
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         rule = "hold steps with a sigma above 0 each: {step: sigma}, [[step, sigma], ...], or a run that logged sigma"
-        raise ValueError(f"likelihood.options.schedule is {schedule!r}, but it must {rule}") from None
+        raise ValueError(f"likelihood.options.schedule is {shortened(schedule)}, but it must {rule}") from None
     return pairs

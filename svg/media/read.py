@@ -111,6 +111,7 @@ def _folder(path: Path) -> tuple[float, Iterator[Frames]]:
         first = None
         for file in files:
             with _reading(file, "an image"):
+                Image.open(file).close()  # says of too large a picture what imageio would not
                 mode = iio.immeta(file, plugin="pillow", index=0, exclude_applied=False)["mode"]
             if mode not in MODES:
                 raise ValueError(f"{file} has channels {mode}, but grey or RGB of 8 bits are needed: convert it")
@@ -126,10 +127,12 @@ def _folder(path: Path) -> tuple[float, Iterator[Frames]]:
 
 
 def _animation(path: Path) -> tuple[float, Iterator[Frames]]:
-    with _reading(path, "an animation"), iio.imopen(path, "r", plugin="pillow") as opened:
-        durations = []
-        for index, _ in enumerate(opened.iter()):  # WebP tells the delay of a frame once it is decoded
-            durations.append(float(opened.metadata(index=index).get("duration", 0)))
+    with _reading(path, "an animation"):
+        Image.open(path).close()  # says of too large a picture what imageio would not
+        with iio.imopen(path, "r", plugin="pillow") as opened:
+            durations = []
+            for index, _ in enumerate(opened.iter()):  # WebP tells the delay of a frame once it is decoded
+                durations.append(float(opened.metadata(index=index).get("duration", 0)))
     fps = 1000 * len(durations) / sum(durations) if sum(durations) > 0 else DEFAULT_FPS
 
     def images() -> Iterator[Frames]:
@@ -152,7 +155,7 @@ def _reading(path: Path, what: str) -> Iterator[None]:
             raise ValueError(f"{path} has more than {most} million pixels: scale it down") from None
         except Exception as error:
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-            if "plugin" in reason or "given uri" in reason:  # imageio's words
+            if any(words in reason for words in ("plugin", "given uri", "cannot identify")):
                 reason = "it is damaged, or something else"
             raise ValueError(f"{path} can't be read as {what}: {reason}") from None
 
@@ -184,8 +187,8 @@ def _fit(frame: Frames, size: int, crop: str, path: Path) -> Frames:
         box = (left, top, left + side, top + side)
     else:
         numbers = crop.split(",")
-        if len(numbers) != 4 or not all(number.strip().isdecimal() for number in numbers):
-            raise ValueError(f"--crop is {crop!r}, but it must be center, none or LEFT,TOP,WIDTH,HEIGHT in pixels")
+        if len(numbers) != 4 or not all(re.fullmatch(r" *[0-9]{1,9} *", number) for number in numbers):
+            raise ValueError(f"--crop is {crop[:60]!r}, but it must be center, none or LEFT,TOP,WIDTH,HEIGHT in pixels")
         left, top, wide, high = map(int, numbers)
         box = (left, top, left + wide, top + high)
         if not (wide and high and box[2] <= width and box[3] <= height):

@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlparse
 
 import torch
 import torch.nn.functional as F
@@ -174,7 +173,7 @@ def load_features(source: str | Path, device: torch.device, sha256: str | None =
     Raises:
         WeightsError: the file is missing, another one, or not I3D; or its hash is needed.
     """
-    path = _download(str(source), sha256) if urlparse(str(source)).scheme in ("http", "https") else Path(source)
+    path = _download(str(source), sha256) if weights.is_url(source) else Path(source)
     if not path.is_file():
         raise WeightsError(
             f"eval.fvd_weights: there is no file {path}; FVD needs I3D of Kinetics-400: i3d_torchscript.pt or "
@@ -194,10 +193,11 @@ def load_features(source: str | Path, device: torch.device, sha256: str | None =
 
 
 def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except Exception:  # no zip, or a damaged one, over which it raises anything: read_state says what is the matter
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
 
 
 def _load_torchscript(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from urllib.parse import urlparse
 
 import torch
 from torch import Tensor
@@ -33,6 +34,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path} holds no state dict")
     return state
+
+
+def is_url(source: str | Path) -> bool:
+    """Whether a file is to be fetched."""
+    return urlparse(str(source)).scheme in ("http", "https")
 
 
 def sha256(path: Path) -> str:

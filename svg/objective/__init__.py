@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from svg import likelihoods
 from svg.config import ModelConfig, ObjectiveConfig
+from svg.config.options import shortened
 from svg.models.base import Model, to_float
 from svg.noise import Noise
 from svg.objective.ae import Autoencoder
@@ -121,7 +122,7 @@ def why_undefined(model: ModelConfig, objective: str, likelihood: str) -> str | 
 def _build(config: ObjectiveConfig) -> Rule:
     rule = REGISTRY.get(config.name)
     if rule is None:
-        raise ValueError(f"objective.name is {config.name!r}, but it must be one of: {', '.join(REGISTRY)}")
+        raise ValueError(f"objective.name is {shortened(config.name)}, but it must be one of: {', '.join(REGISTRY)}")
     valid = valid_options(rule)
     for option in config.options:
         if option not in valid:

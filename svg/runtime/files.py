@@ -32,10 +32,26 @@ def replacing(path: str | Path) -> Iterator[Path]:
     remove_leftovers(path.parent)
     temporary = path.with_name(f".{os.getpid()}@{_HERE}@{path.name}")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with writing(path, temporary):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Gives the system's errors in the block, such as a full disk, the name of the file that is written.
+
+    Args:
+        temporary: what it is called meanwhile.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -81,6 +97,7 @@ def flush(path: str | Path) -> None:
     """Waits until a file's bytes, or a folder's entries, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with writing(Path(path)):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

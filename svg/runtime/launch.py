@@ -8,6 +8,11 @@ What is printed and the exit code are the program's own: where one process fails
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # first, so that Ctrl-C is a line
+    from svg.runtime import program as running
+
+    running.begin()
+
 import argparse
 import os
 import signal

@@ -20,8 +20,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data import clips
+from data import bair_writer, clips
 from data.clips import ClipStore, ClipWriter, StoreError, stores
+from data.store_sheet import write_sheet
+from tests.helpers.disk import files_up_to
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = {"frame_shape": (4, 5, 3), "fps": 10, "source": "a test", "split": "train"}
@@ -490,13 +492,24 @@ def test_what_changed_while_a_writer_was_interrupted_is_noticed(tmp_path: Path, 
 
 def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
     """The system's error has no name of a file when a write fails."""
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with pytest.raises(OSError) as caught, ClipWriter(tmp_path / "train", **SETTINGS) as writer:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-        try:
-            writer.append(np.zeros((100, 4, 5, 3), np.uint8))
-            writer.checkpoint()
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with files_up_to(1000), pytest.raises(OSError) as caught, ClipWriter(tmp_path / "train", **SETTINGS) as writer:
+        writer.append(np.zeros((100, 4, 5, 3), np.uint8))
+        writer.checkpoint()
     assert caught.value.filename.endswith("frames.npy")
+    for size, name in ((50, "journal.jsonl"), (1000, "frames.npy")):  # what is in a buffer is written at the end
+        with files_up_to(size), pytest.raises(OSError) as caught, ClipWriter(tmp_path / name, **SETTINGS) as writer:
+            for _ in range(200):
+                writer.append(np.zeros((1, 4, 5, 3), np.uint8))
+        assert caught.value.filename.endswith(name)
+
+
+def test_so_it_is_with_sheets_and_records(tmp_path: Path) -> None:
+    write(tmp_path / "train")
+    records = iter([{"0/action": np.zeros(999, np.float32)}])
+    with files_up_to(50):
+        with pytest.raises(OSError) as caught:
+            write_sheet(tmp_path / "train", tmp_path / "sheet.png")
+        assert caught.value.filename == str(tmp_path / "sheet.png")
+        with pytest.raises(OSError) as caught:
+            bair_writer.write_file(tmp_path / "traj_0_to_0.tfrecords", records, 1)
+    assert caught.value.filename == str(tmp_path / "traj_0_to_0.tfrecords")

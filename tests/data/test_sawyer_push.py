@@ -285,11 +285,8 @@ def test_report(data_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     ],
 )
 def test_wrong_options(arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    try:
-        code = sawyer_push.main(["--out", str(tmp_path / "out"), *arguments])
-    except SystemExit as error:
-        code = int(error.code or 0)
-    assert code == 2 and message in capsys.readouterr().err
+    assert sawyer_push.main(["--out", str(tmp_path / "out"), *arguments]) == 2
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

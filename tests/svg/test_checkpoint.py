@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import resource
 import shutil
 import threading
 import time
@@ -16,6 +15,7 @@ import torch
 from svg import checkpoint
 from svg.checkpoint import Checkpoint, CheckpointError
 from svg.training.writer import Writer
+from tests.helpers.disk import files_up_to
 
 FILES = ("config.json", "model.safetensors", "training.json", "training.safetensors", "manifest.json")
 
@@ -201,13 +201,8 @@ def test_a_full_disk_is_one_line_and_changes_nothing(tmp_path):
     """A limit on the size of files, which the system enforces as it would a full disk."""
     large = replace(some(2), training={"a": torch.zeros(2**20)})
     checkpoint.save(tmp_path, some(1), keep=1)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
-    try:
-        with pytest.raises(CheckpointError) as error:
-            checkpoint.save(tmp_path, large, keep=1)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with files_up_to(2**20), pytest.raises(CheckpointError) as error:
+        checkpoint.save(tmp_path, large, keep=1)
     assert str(error.value).startswith(f"{tmp_path}/checkpoints/step_00000002 could not be written (")
     assert "ile too large" in str(error.value) and "the same command goes on" in str(error.value)
     assert os.listdir(tmp_path / "checkpoints") == ["step_00000001"]

@@ -12,6 +12,7 @@ import torch
 import svg
 from svg import checkpoint, pretrained
 from svg.checkpoint import Checkpoint, CheckpointError
+from svg.likelihoods import scheduled_sigma
 from tests.helpers.hub import hub
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +92,7 @@ def test_what_is_wrong_with_a_folder_is_one_line(tmp_path, monkeypatch):
 
     nothing = "does not exist (nor is it a Hub id, OWNER/NAME, with OWNER no folder here)"
     assert error_of("nothing") == f"nothing {nothing}"
+    assert error_of("").startswith("the model's name is empty: name a run")
     Path("runs/a/checkpoints").mkdir(parents=True)
     assert error_of("runs/nothing") == f"runs/nothing {nothing}"
     assert error_of("runs/a") == "runs/a has no checkpoint yet"
@@ -152,6 +154,25 @@ def test_a_model_is_not_saved_over_what_is_no_model(tmp_path):
     with pytest.raises(CheckpointError, match=r"manifest.json .*: it is not written over, name another folder"):
         tiny().save_pretrained(tmp_path)
     assert os.listdir(tmp_path) == ["manifest.json"]
+
+
+def test_a_stored_models_paths_are_not_followed(tmp_path, monkeypatch):
+    """Its schedule was read from a file that is the user's now, or somebody else's; the weights have it."""
+    (tmp_path / "log").mkdir()
+    rows = [{"step": step, "sigma": 0.5 + step} for step in range(3)]
+    (tmp_path / "log/metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = tiny("scheduled_sigma", {"schedule": str(tmp_path / "log"), "mean": "identity"})
+    model.save_pretrained(tmp_path / "model")
+
+    def opened(path):
+        raise AssertionError(f"{path} was opened")
+
+    monkeypatch.setattr(scheduled_sigma, "whole_lines", opened)
+    loaded = svg.load(tmp_path / "model")
+    assert_same(loaded, model)
+    assert loaded.likelihood.options == {"mean": "identity"} and loaded.likelihood.steps.tolist() == [0, 1, 2]
+    with pytest.raises(AssertionError, match="was opened"):
+        tiny("scheduled_sigma", {"schedule": str(tmp_path / "log")})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

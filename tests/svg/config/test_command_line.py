@@ -51,6 +51,7 @@ def test_files_then_options_override_the_defaults(file, tmp_path):
         (["--train.compile"], True),
         (["--train.compile", "false"], False),
         (["--train.steps", "1e3"], 1000),
+        (["--train.steps", "010"], 10),
         (["--train.out", "1e3"], "1e3"),
         (["--train.init_from", "null"], None),
         (["--train.precision", "no"], "no"),
@@ -77,6 +78,15 @@ def test_values_are_read_as_the_type_of_their_option(argv, value):
         (["--train.lr"], "--train.lr: expected one argument"),
         (["--likelihood.options.floor"], "--likelihood.options.floor: expected one argument"),
         (["--train.steps", "x"], "train.steps is 'x', but it must be a whole number"),
+        (["--train.steps", "1:30"], "train.steps is '1:30', but it must be a whole number"),
+        (["--train.lr", "[[["], "--train.lr is '[[[', which is not a YAML value"),
+        (["--train.lr", "!!timestamp x"], "--train.lr is '!!timestamp x', which is not a YAML value"),
+        (["--train.lr", "1e999"], "train.lr is inf, but it must be positive and finite"),
+        (["--train.lr", "2026-13-01"], "train.lr is '2026-13-01', but it must be a number"),
+        (
+            ["--likelihood.options.floor", "-5", "--likelihood.options.floor.x", "3"],
+            "--likelihood.options.floor.x: floor is -5, which has no options of its own",
+        ),
         (["--train.compile", "yes"], "train.compile is 'yes', but it must be true or false"),
         (
             ["--model.prior", "non"],

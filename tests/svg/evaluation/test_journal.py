@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from svg.evaluation.journal import Journal
+from tests.helpers.disk import files_up_to
 
 DIGEST = "0123456789abcdef"
 
@@ -56,6 +57,16 @@ def test_a_line_cut_short_is_left_out(tmp_path: Path, cut: int) -> None:
     part.write_bytes(part.read_bytes()[:-cut])
     journal.merge()
     assert list(journal.records()) == ([0, 1, 2, 4] if cut == 1 else [0, 2, 4])
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    journal = written(tmp_path)
+    with files_up_to(500), pytest.raises(OSError) as error:
+        for clip in range(100):
+            journal.append([{"clip": clip, "x": 0.1}], process=0)
+    assert error.value.filename == str(journal.path.with_suffix(".0.jsonl"))
+    journal.merge()
+    assert list(journal.records())[:5] == [0, 1, 2, 3, 4]
 
 
 def test_another_protocol_has_its_own_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -95,3 +96,13 @@ def test_predictions_that_are_no_numbers_are_refused(model: svg.SVG, frames: Ten
 
     with pytest.raises(ValueError, match="psnr of clip 8 is not finite"):
         score_clips(model, frames, torch.tensor([7, 8, 9]), FUTURES, {"psnr": score})
+
+
+def test_futures_that_are_no_numbers_are_refused(model: svg.SVG, frames: Tensor) -> None:
+    """Of weights that are finite, but too large."""
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in broken.parameters():
+            parameter *= 1e30
+    with pytest.raises(ValueError, match="the futures of clip 9 are not finite"):
+        draw(broken, frames[0, :2], 9, FUTURES, [0])

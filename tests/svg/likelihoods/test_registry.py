@@ -1,5 +1,6 @@
 """What holds for every likelihood of the registry: the contract."""
 
+import inspect
 import math
 import re
 from functools import partial
@@ -206,6 +207,23 @@ def test_aliases_resolve(alias, name):
 def test_wrong_values_name_their_option(name, option, value):
     with pytest.raises(ValueError, match=f"likelihood.options.{option} is "):
         build(name, **{option: value})
+
+
+ODD = (
+    *(1e300, -1e300, 1e30, 2**70, 65536, 1e-30, -1, 0, 1.5, 4, math.nan, math.inf, None, True, "x", "", [], {}, [[1]]),
+    *([[0, 1e300]], [[0, 1], [1e300, 2]], [[-(2**70), 1]], {"a": 1}, "9" * 200),
+)
+
+
+@every
+def test_any_value_is_taken_or_refused_by_the_options_name(name):
+    for option in inspect.signature(REGISTRY[name]).parameters.keys() - {"channels", "size"}:
+        for value in ODD:
+            try:
+                likelihood = head(name, **{option: value})
+                training_loss(likelihood, *batch(likelihood))
+            except ValueError as error:
+                assert f"likelihood.options.{option} is " in str(error) and len(str(error)) < 300
 
 
 def test_shapes_that_do_not_fit_are_refused():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import wave
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from svg.media import read
 from svg.media.read import natural_order, read_clip
 from svg.media.write import write_video
 
@@ -86,6 +88,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, folder: Path) -> None:
         (folder, {"length": 13}, "has 12 frames, but 13 are needed"),
         (folder, {"crop": "0,0,65,4"}, "--crop 0,0,65,4 lies outside the 64x48 pixels"),
         (folder, {"crop": "middle"}, "must be center, none or LEFT"),
+        (folder, {"crop": f"0,0,{'9' * 5000},4"}, "^--crop is '0,0,9{56}', but it must be center, none or LEFT"),
         (folder, {"channels": 4}, "4 channels"),
         (tmp_path, {}, "holds no images"),
     ]
@@ -130,6 +133,41 @@ def test_a_photograph_is_turned_as_its_camera_was(tmp_path: Path) -> None:
     upright = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "1.jpg")))
     assert np.abs(shown.astype(int) - upright).max() <= 2
     assert shown[:20].mean() < 10 and shown[28:].mean() > 245
+
+
+@pytest.mark.parametrize("most", [1000, 2000])
+@pytest.mark.parametrize("suffix", [".mp4", ".gif", ".webp", ".apng", "folder"])
+def test_frames_too_large_are_refused_by_name(
+    tmp_path: Path, folder: Path, monkeypatch, suffix: str, most: int
+) -> None:
+    """Before they are decoded; these have 3,072 pixels."""
+    path = folder
+    if suffix != "folder":
+        path = tmp_path / f"video{suffix}"
+        write_video(path, steps(), 8)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+    with pytest.raises(ValueError, match=rf"(video\{suffix}|frame1\.png) has .*pixels: scale it down$"):
+        read_clip(path, 3)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webp", "folder"])
+def test_frames_are_resized_as_they_are_read(tmp_path: Path, folder: Path, monkeypatch, suffix: str) -> None:
+    """However large a video's are, there are never many of them."""
+    path, seen, alive = folder, [], []
+    if suffix != "folder":
+        path = tmp_path / f"video{suffix}"
+        write_video(path, steps(), 8)
+    fit = read._fit
+
+    def counted(image, *rest):
+        seen.append(weakref.ref(image))
+        alive.append(sum(one() is not None for one in seen))
+        return fit(image, *rest)
+
+    monkeypatch.setattr(read, "_fit", counted)
+    for at in ("first", "last"):
+        assert len(read_clip(path, 12, at=at).frames) == 12
+    assert len(alive) == 24 and max(alive) <= 2
 
 
 def test_a_damaged_video_is_named(tmp_path: Path) -> None:

@@ -182,7 +182,9 @@ def test_wrong_files_are_refused_in_a_line(state: dict[str, Tensor], tmp_path: P
     torch.save({name: value for name, value in state.items() if "b1a" not in name}, tmp_path / "part.pt")
     torch.save({**state, "logits.conv3d.bias": torch.zeros(600)}, tmp_path / "k600.pt")
     torch.save({"model": state}, tmp_path / "nested.pt")
-    for name in ("text.pt", "part.pt", "k600.pt", "nested.pt", "none.pt"):
+    whole = (tmp_path / "k600.pt").read_bytes()
+    (tmp_path / "zip.pt").write_bytes(whole[:100] + whole[-22:])  # the end of a zip, whose list of files is gone
+    for name in ("text.pt", "part.pt", "k600.pt", "nested.pt", "zip.pt", "none.pt"):
         with pytest.raises(WeightsError, match=name) as error:
             load_features(tmp_path / name, CPU)
         assert "\n" not in str(error.value)

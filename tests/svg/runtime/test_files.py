@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from svg.media.write import write_video
 from svg.runtime import files
 from svg.runtime.files import replacing, whole_lines, write_json
+from tests.helpers.disk import files_up_to
 
 ROOT = Path(__file__).parents[3]
 KILLED = """
@@ -51,6 +54,23 @@ def test_the_users_files_and_those_being_written_elsewhere_stay(tmp_path):
     os.utime(old, (0, 0))
     files.remove_leftovers(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted(yours + others)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.gif", "a.mp4", "a.webp", "a.apng"])
+def test_a_full_disk_is_told_with_the_file(tmp_path, name):
+    """Whoever writes it: Python, Pillow, FFmpeg."""
+    path, noise = tmp_path / name, np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    with files_up_to(100), pytest.raises(OSError) as error:
+        write_json(path, "x" * 1000) if path.suffix == ".json" else write_video(path, noise, 10)
+    assert error.value.filename == str(path) and "ile too large" in str(error.value)
+    assert not os.listdir(tmp_path)
+
+
+def test_an_error_of_another_file_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none"), replacing(tmp_path / "a"):
+        (tmp_path / "none").read_text()
+    with pytest.raises(OSError, match="^of no number$"), replacing(tmp_path / "a"):
+        raise OSError("of no number")
 
 
 @pytest.mark.parametrize(

@@ -90,11 +90,14 @@ def test_handlers_of_an_exit_run_and_what_was_printed_arrives():
     assert result.stdout == "printed\nleft\n"
 
 
-@pytest.mark.parametrize("file", ["train.py", "eval.py"])
-@pytest.mark.parametrize("module", ["numpy", "torch._C", "accelerate"])
-def test_ctrl_c_while_the_libraries_load_is_one_line(file, module):
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [(program, module) for program in ("train.py", "eval.py") for module in ("numpy", "torch._C", "accelerate")]
+    + [("-m svg.runtime.launch --processes 2 train.py", "psutil._common")],
+)
+def test_ctrl_c_while_the_libraries_load_is_one_line(program, module):
     """Python names each module that it has loaded; Ctrl-C comes with one that is loaded early or late."""
-    command = [sys.executable, "-X", "importtime", file, "--help"]
+    command = [sys.executable, "-X", "importtime", *program.split(), "--help"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             if line.rpartition("|")[2].strip().startswith(module):
