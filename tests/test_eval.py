@@ -122,6 +122,29 @@ def test_command_writes_what_the_rollouts_say(folder: Path, tmp_path: Path) -> N
     assert milliseconds == pytest.approx(1000 * (2 + HORIZON) / store.fps, abs=5)
 
 
+def test_a_metric_is_one_entry_of_the_registry(folder: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """As CONTRIBUTING.md says: a file with the function and the `Metric`, and its line in svg/metrics/__init__.py."""
+
+    def mae(prediction: Tensor, truth: Tensor) -> Tensor:
+        return svg.metrics.frames.per_frame(
+            prediction, truth, lambda true: lambda x: (x - true).abs().mean((-3, -2, -1))
+        )
+
+    definition = "mean absolute error over values in [0, 1]"
+    metric = svg.metrics.Metric(mae, "MAE", definition, higher_is_better=False, digits=5)
+    monkeypatch.setitem(svg.metrics.METRICS, "mae", metric)
+    assert run(monkeypatch, "--checkpoint", folder / "model", "--out", tmp_path, "--metrics", "psnr", "mae") == 0
+    entry = json.loads((tmp_path / "metrics.json").read_text())
+    assert entry["protocol"]["metrics"]["mae"] == definition
+    found = entry["results"]["mae"]
+    assert found["best"]["mean"] < found["mean"]["mean"]  # lower is better
+    assert f"{found['best']['mean']:.5f}" in capsys.readouterr().out
+    page = (tmp_path / "report.html").read_text()
+    assert "MAE" in page and definition in page
+    assert run(monkeypatch, "--checkpoint", folder / "model", "--out", tmp_path / "all") == 0
+    assert "mae" in json.loads((tmp_path / "all" / "metrics.json").read_text())["results"]
+
+
 def test_two_processes_share_the_clips(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

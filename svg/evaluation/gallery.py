@@ -14,11 +14,12 @@ import matplotlib
 import numpy as np
 from torch import Tensor
 
-from svg.evaluation.scores import METRICS, Futures, Record, draw
+from svg.evaluation.scores import Futures, Record, draw
 from svg.media import Frames, pictures
 from svg.media.panels import BLUE as TRUTH
 from svg.media.panels import GREEN as CONTEXT
 from svg.media.panels import Colour, Panel, future_panel
+from svg.metrics import METRICS
 from svg.models.svg_lp import SVG
 
 Rule = Literal["first", "best", "worst", "random", "diverse"]

@@ -17,8 +17,8 @@ import torch
 from svg.checkpoint import MODEL
 from svg.config import Config, EvalConfig
 from svg.evaluation.bounds import Bounds
-from svg.evaluation.scores import METRICS, SCORES, Futures, Score
-from svg.metrics import LPIPS, MSE_FLOOR, WeightsError, find_weights
+from svg.evaluation.scores import Futures
+from svg.metrics import LPIPS, METRICS, Score, WeightsError, find_weights
 from svg.metrics.fid import REMEDY, ImageFeatures, check_images
 from svg.metrics.fvd import CONVENTIONS, Convention, VideoFeatures, check_clips, load_features
 from svg.metrics.i3d import LEAST_FRAMES
@@ -28,14 +28,8 @@ VERSION = 3
 """Number of the protocol: raised when the same model and clips would be measured differently."""
 OWN = "of the model"
 """What is said of a scale that training didn't fit to the frames that it scored."""
-NAMES = [*METRICS, "fvd", "fid", "likelihood", "calibration"]
-"""What can be asked for."""
-_DEFINITIONS = {
-    "psnr": f"per channel from its MSE (at least {MSE_FLOOR:g}), range 1; mean over channels",
-    "ssim": "per channel, Gaussian window 11x11, sigma 1.5, valid, K1 .01, K2 .03, range 1; mean over map and channels",
-    "lpips": "v0.1, AlexNet, inputs in [-1, 1] at the frames' size",
-    "ssim_svg": "per channel, uniform window 7x7, sample covariance, valid, range 2; mean over map and channels",
-}
+OTHERS = ("fvd", "fid", "likelihood", "calibration")
+"""What can be asked for besides the metrics of frames."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +70,19 @@ def choose(
             frames, or any of these, or LPIPS by its name or weights, of other channels.
         WeightsError: a metric asked for by name, or by its weights, has none that can be used.
     """
+    known = [*METRICS, *OTHERS]
     for name in names:
-        if name not in NAMES:
-            raise ValueError(f"--metrics {name} is unknown: choose from {', '.join(NAMES)}")
+        if name not in known:
+            raise ValueError(f"--metrics {name} is unknown: choose from {', '.join(known)}")
     given = {"fvd": config.fvd_weights, "fid": config.fid_weights}
     check_weights(config)
     distances = [name for name, weights in given.items() if weights]
-    wanted = names or ["psnr", "ssim", "lpips", *distances, "likelihood", "calibration"]
+    usual = [name for name, metric in METRICS.items() if metric.by_default]
+    wanted = names or [*usual, *distances, "likelihood", "calibration"]
     for name in ("fvd", "fid"):
         if name in wanted:
             check_channels(name.upper(), channels)
-    scores: dict[str, Score] = {name: SCORES[name] for name in SCORES if name in wanted}
+    scores = {name: metric.score for name, metric in METRICS.items() if metric.score and name in wanted}
     status: dict[str, Any] = {}
     features = chosen = inception = None
     if "fvd" in wanted:
@@ -231,7 +227,7 @@ class Protocol:
             "calibrated": self.calibration,
             "calibration": "PIT of the mixture over the futures" if measures.calibration else "not measured",
             "interval": "1.96 sd / sqrt(clips), sd with clips - 1",
-            "metrics": {name: _DEFINITIONS[name] for name in measures.scores},
+            "metrics": {name: METRICS[name].definition for name in measures.scores},
             "lpips": measures.lpips,
             "data": {name: self.data[name] for name in ("source", "split", "frame_shape")}
             | checksums(self.data, self.verified),

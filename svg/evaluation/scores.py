@@ -20,16 +20,13 @@ from torch import Tensor
 
 from svg.conformal import covered
 from svg.evaluation.calibration import RANK, TRANSFORM, Ensemble, RolloutTransform, by_sigma, histogram, uniforms
-from svg.metrics import BestOfN, psnr, ssim, ssim_svg
+from svg.metrics import METRICS, BestOfN, Score
 from svg.models.base import to_float
 from svg.models.calibrated import total_stddev
 from svg.models.rollout import Chunk
 from svg.models.svg_lp import SVG
 from svg.runtime.parallel import double
 from svg.runtime.precision import exact
-
-Score = Callable[[Tensor, Tensor], Tensor]
-"""Predictions (B, s, T, C, H, W) or (B, T, C, H, W) and truth (B, T, C, H, W) to (B, s, T) or (B, T)."""
 
 Record = dict[str, Any]
 """The scores of one clip, for JSON: `clip`, its number, and for each metric {"sample": which is best, **curves}."""
@@ -43,26 +40,8 @@ CURVES = {
 """What is compared frame by frame, and how it is called."""
 
 
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is read and shown."""
-
-    title: str
-    unit: str
-    digits: int
-    higher_is_better: bool
-
-
-METRICS = {
-    "psnr": Metric("PSNR", "dB", 2, True),
-    "ssim": Metric("SSIM", "", 4, True),
-    "lpips": Metric("LPIPS", "", 4, False),
-    "ssim_svg": Metric("SSIM of the SVG script", "", 4, True),
-}
 STILL = 2
 """Grey levels by which a value may change from frame to frame and still be called still."""
-SCORES: dict[str, Score] = {"psnr": psnr, "ssim": ssim, "ssim_svg": ssim_svg}
-"""Those that need no weights; `svg.metrics.LPIPS(file)` is the other."""
 
 
 @dataclass(frozen=True)

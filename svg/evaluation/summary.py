@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from svg.evaluation.calibration import summarise_calibration
-from svg.evaluation.scores import CURVES, METRICS, Record
-from svg.metrics import Interval
+from svg.evaluation.scores import CURVES, Record
+from svg.metrics import METRICS, Interval
 
 Entry = dict[str, Any]
 

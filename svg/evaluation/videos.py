@@ -20,8 +20,9 @@ from svg.evaluation.bounds import Bounds, clip_bounds, needs_refit, refit, summa
 from svg.evaluation.gallery import Shown, show
 from svg.evaluation.journal import Journal, Work, each_clip
 from svg.evaluation.protocol import Measures, Protocol, Scale, versions
-from svg.evaluation.scores import METRICS, Futures, Record, clip_features, drawn_arrays, score_clips, unpack_features
+from svg.evaluation.scores import Futures, Record, clip_features, drawn_arrays, score_clips, unpack_features
 from svg.evaluation.summary import Entry, summarise, summarise_ensemble, summarise_intervals, summarise_rollouts
+from svg.metrics import METRICS
 from svg.metrics.fid import FEATURES, FID, ImageFeatures, fid
 from svg.metrics.fvd import FVD, Convention, VideoFeatures, fvd
 from svg.models.svg_lp import SVG

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from svg.metrics.metric import Metric
 from svg.runtime.precision import exact
 
 MSE_FLOOR = 1e-10
@@ -23,14 +24,14 @@ MSE_FLOOR = 1e-10
 CPU_BLOCK, GPU_BLOCK = 2**19, 2**26
 """Values of the predictions that are worked on at once: on a CPU what its caches hold."""
 
-Score = Callable[[Tensor], Tensor]
+ClipScore = Callable[[Tensor], Tensor]
 """Predicted frames (s, T, C, H, W) of one clip to (s, T)."""
 
 
 def psnr(prediction: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB, range 1, from each channel's MSE (floor `MSE_FLOOR`), averaged over them."""
 
-    def against(true: Tensor) -> Score:
+    def against(true: Tensor) -> ClipScore:
         def score(x: Tensor) -> Tensor:
             mse = (x - true).square().mean(dim=(-2, -1))
             return -10 * mse.clamp_min(MSE_FLOOR).log10().mean(dim=-1)
@@ -72,7 +73,7 @@ def _ssim(prediction: Tensor, truth: Tensor, window: Tensor, data_range: float, 
     correction = size**2 / (size**2 - 1) if unbiased else 1.0
     window = window / window.sum()
 
-    def against(true: Tensor) -> Score:
+    def against(true: Tensor) -> ClipScore:
         rows, columns = _band(window, height).to(true), _band(window, width).to(true).T
 
         def local_mean(x: Tensor) -> Tensor:
@@ -103,7 +104,7 @@ def _band(window: Tensor, length: int) -> Tensor:
     return band
 
 
-def per_frame(prediction: Tensor, truth: Tensor, against: Callable[[Tensor], Score]) -> Tensor:
+def per_frame(prediction: Tensor, truth: Tensor, against: Callable[[Tensor], ClipScore]) -> Tensor:
     """Scores every frame, clip by clip and a block of samples at a time.
 
     Args:
@@ -137,3 +138,26 @@ def per_frame(prediction: Tensor, truth: Tensor, against: Callable[[Tensor], Sco
 def _unit(frames: Tensor, dtype: torch.dtype) -> Tensor:
     """Frames in [0, 1] of a dtype; uint8 is k/255."""
     return frames.to(dtype) / 255 if frames.dtype == torch.uint8 else frames.to(dtype)
+
+
+PSNR = Metric(
+    psnr,
+    "PSNR",
+    f"per channel from its MSE (at least {MSE_FLOOR:g}), range 1; mean over channels",
+    higher_is_better=True,
+    unit="dB",
+    digits=2,
+)
+SSIM = Metric(
+    ssim,
+    "SSIM",
+    "per channel, Gaussian window 11x11, sigma 1.5, valid, K1 .01, K2 .03, range 1; mean over map and channels",
+    higher_is_better=True,
+)
+SSIM_SVG = Metric(
+    ssim_svg,
+    "SSIM of the SVG script",
+    "per channel, uniform window 7x7, sample covariance, valid, range 2; mean over map and channels",
+    higher_is_better=True,
+    by_default=False,
+)

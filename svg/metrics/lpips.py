@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from svg.metrics.frames import Score, per_frame
+from svg.metrics.frames import ClipScore, per_frame
+from svg.metrics.metric import Metric
 from svg.metrics.weights import WeightsError, read_state, sha256
 
 PUBLISHED_SHA256 = "7be5be79"
@@ -79,7 +80,7 @@ class LPIPS(nn.Module):
         """Predictions (B, S, T, C, H, W) or (B, T, C, H, W) and truth (B, T, C, H, W) to (B, S, T) or (B, T)."""
         return per_frame(prediction, truth, self._against)
 
-    def _against(self, true: Tensor) -> Score:
+    def _against(self, true: Tensor) -> ClipScore:
         true_features = self._features(true)
 
         def score(x: Tensor) -> Tensor:
@@ -97,3 +98,6 @@ class LPIPS(nn.Module):
         weight = next(self.net.parameters())
         rgb = 2 * frames.to(weight).expand(-1, 3, -1, -1) - 1
         return [self.normalize(features) for features in self.net.net(self.net.scaling_layer(rgb))]
+
+
+METRIC = Metric(None, "LPIPS", "v0.1, AlexNet, inputs in [-1, 1] at the frames' size", higher_is_better=False)

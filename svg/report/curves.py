@@ -10,8 +10,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from svg.evaluation.scores import CURVES, METRICS
+from svg.evaluation.scores import CURVES
 from svg.evaluation.summary import Entry
+from svg.metrics import METRICS
 from svg.runtime.files import replacing
 
 _STYLES: dict[str, dict[str, Any]] = {

@@ -10,8 +10,9 @@ import numpy as np
 
 from svg.evaluation.calibration import BINS
 from svg.evaluation.gallery import Shown, veil
-from svg.evaluation.scores import CURVES, METRICS
+from svg.evaluation.scores import CURVES
 from svg.evaluation.summary import Entry
+from svg.metrics import METRICS
 from svg.report.page import Chart, Futures, Page, Scene, Section, Series, write
 from svg.report.tables import like_the_papers, likelihood_table, rollout_table, uncertainty_table
 

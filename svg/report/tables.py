@@ -11,8 +11,9 @@ import numpy as np
 from svg.evaluation.calibration import BINS
 from svg.evaluation.images import LATENT_ROWS, ROWS, Report
 from svg.evaluation.protocol import OWN
-from svg.evaluation.scores import CURVES, METRICS
+from svg.evaluation.scores import CURVES
 from svg.evaluation.summary import Entry
+from svg.metrics import METRICS
 from svg.metrics.fid import MISSING
 from svg.models.calibrated import Calibration
 

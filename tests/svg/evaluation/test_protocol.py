@@ -14,7 +14,8 @@ from svg.config import Config, EvalConfig, config_from_dict
 from svg.evaluation import protocol
 from svg.evaluation.bounds import Bounds
 from svg.evaluation.protocol import Measures, Protocol, Scale
-from svg.evaluation.scores import SCORES, Futures
+from svg.evaluation.scores import Futures
+from svg.metrics import METRICS, psnr, ssim
 from svg.metrics.fvd import Convention
 
 
@@ -25,7 +26,7 @@ def stated(tmp_path: Path) -> Protocol:
     (folder / "model.safetensors").write_bytes(b"weights")
     files = {f"{name}.npy": {"bytes": 1, "sha256": name} for name in ("frames", "starts", "lengths")}
     manifest = {"source": "where they are from", "split": "test", "frame_shape": [64, 64, 3], "files": files}
-    measures = Measures({"psnr": SCORES["psnr"]}, {"weights": {"file": "alexnet.pth", "sha256": "a"}}, calibration=True)
+    measures = Measures({"psnr": psnr}, {"weights": {"file": "alexnet.pth", "sha256": "a"}}, calibration=True)
     return Protocol(Futures(2, 10, 5, 0), measures, Scale("refit", 8), Config(), folder, manifest)
 
 
@@ -88,7 +89,7 @@ def test_what_else_changes_a_record(stated, monkeypatch):
     more = replace(stated, futures=replace(stated.futures, samples=6))
     assert more.scores_digest() != scores and digests(more)[1] == features  # the convention takes one sample
     for measures in (
-        replace(stated.measures, scores=SCORES),
+        replace(stated.measures, scores={"psnr": psnr, "ssim": ssim}),
         replace(stated.measures, lpips={"weights": {"sha256": "b"}}),
         replace(stated.measures, calibration=False),
     ):
@@ -111,7 +112,7 @@ def test_words_and_places_change_nothing(stated, tmp_path, monkeypatch):
     data = {**stated.data, "source": "in other words"}
     measures = replace(stated.measures, lpips={"weights": {"file": "elsewhere.pth", "sha256": "a"}})
     other = Protocol(replace(stated.futures, memory=1.0), measures, stated.scale, config, moved, data)
-    monkeypatch.setitem(protocol._DEFINITIONS, "psnr", "in other words")
+    monkeypatch.setitem(METRICS, "psnr", replace(METRICS["psnr"], definition="in other words"))
     assert digests(other) == digests(stated)
 
 

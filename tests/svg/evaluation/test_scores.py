@@ -11,9 +11,10 @@ from torch import Tensor
 
 import svg
 from svg import metrics
-from svg.evaluation.scores import SCORES, Futures, clip_features, draw, score_clips, unpack_features
+from svg.evaluation.scores import Futures, clip_features, draw, score_clips, unpack_features
 
 FUTURES = Futures(context=2, horizon=3, samples=4, seed=5)
+SCORES = {"psnr": svg.metrics.psnr, "ssim": svg.metrics.ssim, "ssim_svg": svg.metrics.ssim_svg}
 
 
 @pytest.fixture(scope="module")
