@@ -63,6 +63,7 @@ def linear_vae(n: int, seed: int = 0) -> VAE:
     torch.manual_seed(seed)
     config = ModelConfig(name="vae", backbone="linear", size=SIZE, channels=1, z_dim=n, prior="fixed")
     head = likelihoods.build("optimal_sigma", 1, (SIZE, SIZE), mean="identity", floor=None)
+    head.in_unit = False
     model = VAE(config, head)
     with torch.no_grad():  # near the origin, from where no plateau is in the way
         model.decoder.get_parameter("0.weight").mul_(0.1)
