@@ -60,7 +60,10 @@ class _Program(TorchDispatchMode):
             return _bincount(*args, **kwargs)
         if func.namespace == "aten":
             _check(func, args)
-        return func(*args, **kwargs)
+        made = func(*args, **kwargs)
+        if kwargs.get("generator") is not None and kwargs["generator"].device.type != made.device.type:
+            raise RuntimeError(f"{func}: the generator is of another device than {made.device}")
+        return made
 
 
 def _check(func: torch._ops.OpOverload, args: tuple) -> None:
@@ -71,6 +74,8 @@ def _check(func: torch._ops.OpOverload, args: tuple) -> None:
             raise RuntimeError(f"indices should be either on cpu or on the indexed tensor's device: {args[0].device}")
     elif name in ("cat", "stack"):
         _require_one_device(func, args[0])
+    elif name in ("gather", "index_select", "take"):  # even of a scalar index
+        _require_one_device(func, [part for part in args if isinstance(part, Tensor)])
     elif name.startswith("_foreach_") and name != "_foreach_copy_":
         lists = [part for part in args if isinstance(part, list | tuple) and part and isinstance(part[0], Tensor)]
         for parts in zip(*lists, strict=True):

@@ -1,7 +1,12 @@
 """Whatever runs on a GPU finds all its tensors there: training, rollouts, metrics and evaluation on one that isn't.
 
-What the fake GPU (tests/helpers/fake_cuda.py) does not see: numbers, memory, streams and cuDNN; mixed precision; and
-moves that are right but needless (tests/svg/training/test_device_reads.py sees those of a training step).
+Of eight mistakes put into the code by hand it sees seven: zeros without a device and a scalar index on the CPU in a
+head (logistic_mixture, scheduled_sigma), `.cpu()` forgotten before a histogram whose edges are on the CPU (conformal)
+and one too many (a future's noise), a noise index without a device (Objective), a buffer of the average on the CPU, a
+calibration left there. The eighth, training noise that goes over the CPU and back, is slow, but right: it is for
+tests/svg/training/test_device_reads.py.
+
+What a fake GPU (tests/helpers/fake_cuda.py) cannot show: numbers, memory, streams, cuDNN, mixed precision, processes.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import torchvision
 from torch import Tensor
 
 from svg import conformal, likelihoods
-from svg.config import Config, ModelConfig, ObjectiveConfig, TrainConfig
+from svg.config import Config, EvalConfig, ModelConfig, ObjectiveConfig, TrainConfig
 from svg.evaluation import calibrate, images, scores
 from svg.evaluation.bounds import Bounds, clip_bounds, refit
 from svg.evaluation.scores import SCORES, Futures, clip_features, score_clips
@@ -26,6 +31,7 @@ from svg.models.calibrated import Calibration, SigmaMap, Tempering
 from svg.models.svg_lp import SVG
 from svg.noise import Noise
 from svg.objective import REGISTRY, Objective, why_undefined
+from svg.training import preview
 from svg.training.learner import Learner
 from svg.training.optim import Average, adam
 from tests.helpers.fake_cuda import fake_cuda
@@ -79,6 +85,8 @@ def test_what_a_gpu_can_do_passes(cuda):
         lambda x, y: torch.where(x > 0, x, y),
         lambda x, y: y[torch.arange(2, device=CUDA)],
         lambda x, y: x.gather(0, y.long()),
+        lambda x, y: x.take(torch.tensor(0)),
+        lambda x, y: torch.rand(2, device=CUDA, generator=torch.Generator()),
         lambda x, y: torch.cat((x, y)),
         lambda x, y: torch.stack((x.sum(), y.sum())),
         lambda x, y: torch._foreach_lerp_([y], [x], 0.5),
@@ -290,14 +298,24 @@ def test_intervals_around_anybodys_predictions(cuda):
 # --- images ---
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
 def test_the_image_vae():
-    model = vae("discretized_logistic").float().eval()
+    model = vae("optimal_sigma").float().eval()
     x = pictures(3)
     with fake_cuda():
-        x = x.to(model.to(CUDA).mean.weight.device)
-        assert on_cuda(model.sample(2), model.sample(2, draw=True), model.reconstruct(x))
-        found = images.measure_images(model, [{"frames": x, "index": torch.arange(3, device=CUDA)}], k=2, seed=0)
-        assert {"bits_per_dim", "iwae_bits_per_dim"} <= found.keys()
+        model.to(CUDA)
+        assert on_cuda(model.sample(2), model.sample(2, draw=True), model.reconstruct(x.to(CUDA)))
+        batches = [{"frames": x.to(CUDA), "index": torch.arange(3, device=CUDA)}]
+        report, _ = images.evaluate(model, batches, batches, k=2, seed=0, wanted={"prior": {}})
+        assert {"bits_per_dim", "neg_iwae", "neg_evidence"} <= report.images.keys() and "els" in report.latents
+
+
+def test_previews(tmp_path):
+    video, image = make().eval(), vae().float().eval()
+    x, y = clips(video, 1, 4), pictures(2)
+    with fake_cuda():
+        preview.write_futures(tmp_path / "a.gif", video.to(CUDA), x.to(CUDA), torch.arange(1), EvalConfig(), 10)
+        preview.write_images(tmp_path / "a.png", image.to(CUDA), y.to(CUDA), 0)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
