@@ -22,6 +22,8 @@ if __name__ == "__main__":  # first, since what follows takes seconds
 
 import logging
 import math
+import os
+import shutil
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -229,9 +231,19 @@ def make_learner(config: Config, accelerator: Accelerator, resumed: Checkpoint |
     if resumed:
         learner.restore(resumed)
     if c.compile:
+        require_compiler(accelerator.device)
         model.encoder.compile()
         model.decoder.compile()
     return learner
+
+
+def require_compiler(device: torch.device) -> None:
+    """Raises ValueError where torch.compile would find no C++ compiler, by which it computes on CPUs."""
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++").split()[0]
+    if device.type == "cpu" and not shutil.which(compiler):
+        raise ValueError(
+            f"train.compile needs a C++ compiler, and there is no {compiler}: install one, or leave train.compile out"
+        )
 
 
 def begin(

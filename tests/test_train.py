@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext, suppress
+from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -543,3 +544,36 @@ def test_a_second_interrupt_is_obeyed_unless_it_is_the_first_told_twice(monkeypa
         now = time.monotonic()
         monkeypatch.setattr(time, "monotonic", lambda: now + 2)
         signal.raise_signal(signal.SIGINT)
+
+
+def first_row(run, tmp_path: Path, *options: str) -> dict[str, float]:
+    """The log of one step."""
+    once = ("--train.steps", "1", "--train.log_every", "1", "--train.eval_every", "0")
+    code, said = run(*once, *options)
+    assert code == 0, said
+    (row,) = rows(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    return row
+
+
+def test_a_compiled_step_is_the_same(run, tmp_path, monkeypatch):
+    """As torch.compile captures it, forwards and backwards; inductor, which turns that into C++, takes minutes here."""
+    graphs = []
+
+    def capture(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]):
+        graphs.append(graph)
+        return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
+
+    plain = first_row(run, tmp_path)
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend=capture))
+    monkeypatch.setattr(train, "require_compiler", lambda device: None)
+    compiled = first_row(run, tmp_path, "--train.compile", "true")
+    assert len(graphs) >= 2  # of the encoder and the decoder
+    for name in ("nll", "kl", "grad_norm"):
+        assert compiled[name] == pytest.approx(plain[name], rel=1e-4), name
+
+
+def test_compiling_without_a_compiler_is_refused(run, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler -O2")
+    with pytest.raises(ValueError, match=r"train\.compile needs a C\+\+ compiler, and there is no no-such-compiler: "):
+        run("--train.compile", "true")
