@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from svg import conformal
 from svg.checkpoint import CheckpointError
+from svg.config.options import Range
 from svg.likelihoods.distribution import FrameDistribution
 from svg.likelihoods.normal import Normal
 from svg.likelihoods.two_stage_sigma import second_stage
@@ -233,8 +234,12 @@ class Calibration:
             raise CheckpointError(f"{folder / VALUES} has format {values['format']}: upgrade svg-lp")
         if hashlib.sha256((folder / TENSORS).read_bytes()).hexdigest() != values["tensors"]:
             raise CheckpointError(f"{folder / TENSORS} is not what {VALUES} beside it names: calibrate again")
+        for name, allowed in _RANGES.items():
+            number: Any = dict(values)[name]
+            if refusal := allowed.refusal(number):
+                raise CheckpointError(f"{folder / VALUES}: {name} is {number}, but it {refusal}: calibrate again")
         try:
-            return cls(
+            made = cls(
                 context=values["context"],
                 samples=values["samples"],
                 scale=tensors["scale"],
@@ -244,8 +249,22 @@ class Calibration:
                 radii={level: tensors[f"radius.{level}"] for level in values["levels"]},
                 fitted=values["fitted"],
             )
-        except (KeyError, IndexError, RuntimeError) as error:
+            sound = [made.scale.ndim == 1, (made.scale > 0).all(), made.scale.isfinite().all()]
+            sound += [radius.shape == made.scale.shape and (radius >= 0).all() for radius in made.radii.values()]
+            if not all(sound):
+                raise ValueError("factors or radii are no positive numbers, one a frame")
+        except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(f"{folder / TENSORS} holds no calibration ({error}): calibrate again") from None
+        return made
+
+
+_RANGES = {
+    "context": Range(1, 10**4),
+    "samples": Range(1, 10**6),
+    "tau": Range(0, 100),
+    "rho": Range(-1, 1),
+    "power": Range(0, 100),
+}
 
 
 class _Values(TypedDict):

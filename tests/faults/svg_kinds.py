@@ -21,6 +21,7 @@ import svg
 import train
 from data.clips import ClipWriter
 from svg.media.write import write_video
+from svg.models.calibrated import Calibration, SigmaMap, Tempering, digest_of
 from svg.runtime import program
 from tests.faults.damage import TEXT
 from tests.faults.fuzz import Kind
@@ -158,6 +159,21 @@ def make_weights(folder: Path) -> None:
     torch.save({f"features.{name}": value.half().float() for name, value in state.items()}, folder / "alexnet.pth")
 
 
+def make_calibrated(folder: Path) -> None:
+    """What `make_evaluation` makes without the evaluation, and a calibration of the model."""
+    make_model(folder)
+    make_set(folder)
+    radii = {level: torch.linspace(1, 2, 3) for level in (0.5, 0.9)}
+    fitted = {"weights": digest_of(svg.load(folder / "model").state_dict())}
+    calibration = Calibration(2, 2, torch.ones(3), 0.9, Tempering(1.2, 0.5), SigmaMap(3), radii, fitted)
+    calibration.save(folder / "model" / "calibration")
+
+
+def calibrated(folder: Path) -> object:
+    """The numbers of the calibrated futures too."""
+    return scored(folder), json.loads((folder / "out" / "calibrated" / "metrics.json").read_text())["results"]
+
+
 def perceive(folder: Path) -> int:
     """eval.py with LPIPS."""
     return score(folder, "--metrics", "lpips", "--eval.lpips_weights", "alexnet.pth", "--eval.clips", 1)
@@ -199,5 +215,11 @@ KINDS: dict[str, Kind] = {
     "mp4": Kind(make_model, "a.mp4", predict("a.mp4"), predicted, False),
     "webp": Kind(make_model, "a.webp", predict("a.webp"), predicted, False),
     "evaluation-journal": Kind(make_evaluation, "journal", score_again, scored, True, TEXT, r"clips\.|clip "),
+    "calibration-values": Kind(
+        make_calibrated, "model/calibration/calibration.json", score, calibrated, False, TEXT, "calibration"
+    ),
+    "calibration-tensors": Kind(
+        make_calibrated, "model/calibration/calibration.safetensors", score, calibrated, True, names="calibration"
+    ),
     "lpips-weights": Kind(make_weights, "alexnet.pth", perceive, scored, False, names="alexnet|lpips"),
 }

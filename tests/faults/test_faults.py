@@ -12,19 +12,20 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.faults import damage
-from tests.faults.data_kinds import KINDS
+from tests.faults import damage, data_kinds, svg_kinds
 from tests.faults.data_victims import VICTIMS, make_training, train, weights
-from tests.faults.fuzz import BAD, GOOD
+from tests.faults.fuzz import BAD, GOOD, Kind
 from tests.faults.group_victims import kill_one, two
 from tests.faults.kill import ROOT, Victim, kills
 
 
-def test_damaged_inputs() -> None:
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("kinds", "count"), [(data_kinds.KINDS, 4), (svg_kinds.KINDS, 1)], ids=["data", "svg"])
+def test_damaged_inputs(kinds: dict[str, Kind], count: int) -> None:
     """In a process of its own, which has no threads that a fork could find in the middle of something."""
-    command = [sys.executable, "-m", "tests.faults.fuzz", "--kind", *KINDS, "--count", "4", "--seed", "1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0 and f"{4 * len(KINDS)} damaged inputs, 0 to be mended" in done.stdout, done.stdout
+    command = [sys.executable, "-m", "tests.faults.fuzz", "--kind", *kinds, "--count", str(count), "--seed", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560)
+    assert done.returncode == 0 and f"{count * len(kinds)} damaged inputs, 0 to be mended" in done.stdout, done.stdout
 
 
 JUDGED = """

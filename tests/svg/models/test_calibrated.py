@@ -217,6 +217,28 @@ def test_a_damaged_calibration_is_refused_by_name(tmp_path, file, damage):
         Calibration.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"tempering": Tempering(1.0, 2.0)}, r"calibration.json: rho is 2.0, but it must be in \[-1, 1\]"),
+        ({"tempering": Tempering(-1.0)}, "tau is -1.0"),
+        ({"context": 0}, "context is 0, but it must be at least 1"),
+        ({"samples": 10**7}, "samples is 10000000"),
+        ({"power": 1e30}, "power is 1e"),
+        ({"scale": torch.tensor([1.0, 2.0, math.nan, 3.0])}, "safetensors holds no calibration"),
+        ({"scale": torch.tensor([1.0, 2.0, -0.5, 3.0])}, "safetensors holds no calibration"),
+        ({"scale": torch.tensor(1.0)}, "safetensors holds no calibration"),
+        ({"radii": {0.9: torch.ones(3)}}, "safetensors holds no calibration"),
+        ({"radii": {0.9: torch.full((4,), math.nan)}}, "safetensors holds no calibration"),
+    ],
+)
+def test_numbers_that_can_not_be_are_refused(tmp_path, changes, reason):
+    """Somebody else's model may bring any."""
+    calibration(**changes).save(tmp_path)
+    with pytest.raises(CheckpointError, match=rf"{reason}.*: calibrate again"):
+        Calibration.load(tmp_path)
+
+
 def test_digests_follow_every_value():
     first = calibration(sigma_map=SigmaMap(3))
     others = [
