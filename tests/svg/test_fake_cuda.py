@@ -20,10 +20,10 @@ from svg import conformal, likelihoods
 from svg.config import Config, EvalConfig, ModelConfig, ObjectiveConfig, TrainConfig
 from svg.evaluation import calibrate, images, scores
 from svg.evaluation.bounds import Bounds, clip_bounds, refit
-from svg.evaluation.scores import SCORES, Futures, clip_features, score_clips
+from svg.evaluation.scores import Futures, clip_features, score_clips
 from svg.likelihoods import dequantized_log_prob, discrete, logistic_mixture
 from svg.likelihoods.pit import integral_transform
-from svg.metrics import LPIPS
+from svg.metrics import LPIPS, METRICS
 from svg.metrics.fvd import VideoFeatures
 from svg.metrics.i3d import I3D
 from svg.models import samplers
@@ -39,6 +39,7 @@ from tests.helpers.models import frames as clips
 from tests.helpers.models import images as pictures
 from tests.helpers.models import make, vae
 
+SCORES = {name: metric.score for name, metric in METRICS.items() if metric.score}
 CUDA = torch.device("cuda", 0)
 POSTERIORS = ("diagonal", "constant", "deterministic")
 FUTURES = Futures(context=2, horizon=3, samples=2, seed=0)
@@ -66,7 +67,7 @@ def train(objective: Objective, x: Tensor) -> None:
 def calibration(horizon: int = 3, sigma_map: bool = True) -> Calibration:
     radii = {0.5: torch.ones(horizon)}
     made = SigmaMap(3).eval().requires_grad_(False) if sigma_map else None
-    return Calibration(2, 2, torch.ones(horizon), Tempering(1.5, 0.3), made, radii)
+    return Calibration(2, 2, torch.ones(horizon), tempering=Tempering(1.5, 0.3), sigma_map=made, radii=radii)
 
 
 # --- the fake itself ---
@@ -216,12 +217,12 @@ def test_rollouts(options):
 # --- metrics ---
 
 
-@pytest.mark.parametrize("name", [*SCORES, "lpips"])
+@pytest.mark.parametrize("name", METRICS)
 def test_a_metric(name, tmp_path):
     if name == "lpips":
         state = torchvision.models.alexnet().features.state_dict()
         torch.save({f"features.{key}": value for key, value in state.items()}, tmp_path / "alexnet.pth")
-    score = LPIPS(tmp_path / "alexnet.pth") if name == "lpips" else SCORES[name]
+    score = LPIPS(tmp_path / "alexnet.pth") if name == "lpips" else METRICS[name].score
     with fake_cuda():
         if name == "lpips":
             score.to(CUDA)
