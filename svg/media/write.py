@@ -88,16 +88,21 @@ def gif_timing(length: int, fps: float) -> tuple[list[int], list[int]]:
 def write_png(path: str | Path, image: Frames) -> None:
     """Write one uint8 image (H, W, C) with C 1 or 3."""
     check_video(image[None])
-    with replacing(path) as temporary:
-        iio.imwrite(temporary, image[..., 0] if image.shape[-1] == 1 else image, plugin="pillow", extension=".png")
+    _write_pictures(Path(path), image[..., 0] if image.shape[-1] == 1 else image, ".png", {})
 
 
 def _write_animation(path: Path, frames: Frames, delays: list[int], options: dict[str, Any]) -> None:
     """Frames (T, H, W) or (T, H, W, 3), each for so many milliseconds, endlessly repeated."""
     extension = ".png" if path.suffix == ".apng" else path.suffix
-    timing: dict[str, Any] = {"duration": delays, "loop": 0}
+    timing = {"duration": delays, "loop": 0}
+    _write_pictures(path, frames, extension, {"is_batch": True, **timing, **options})
+
+
+def _write_pictures(path: Path, frames: Frames, extension: str, options: dict[str, Any]) -> None:
+    """Made in memory: where the disk is full, imageio would try once more when its writer is deleted, and fail."""
+    content: Any = iio.imwrite("<bytes>", frames, plugin="pillow", extension=extension, **options)
     with replacing(path) as temporary:
-        iio.imwrite(temporary, frames, plugin="pillow", extension=extension, is_batch=True, **timing, **options)
+        temporary.write_bytes(content)
 
 
 def _write_mp4(path: Path, frames: Frames, fps: float) -> None:
@@ -107,11 +112,17 @@ def _write_mp4(path: Path, frames: Frames, fps: float) -> None:
 
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
     options = {"movflags": "faststart"}
-    with replacing(path) as temporary, iio.imopen(temporary, "w", plugin=PyAVPlugin, options=options) as file:
-        file.init_video_stream("libx264", fps=fps, pixel_format="yuv420p")
-        file._video_stream.options = {"crf": "12", "preset": "medium"}  # type: ignore[union-attr]  # no public way
-        for frame in frames:
-            file.write_frame(np.ascontiguousarray(frame))
+    with replacing(path) as temporary:
+        file = iio.imopen(temporary, "w", plugin=PyAVPlugin, options=options)
+        try:
+            file.init_video_stream("libx264", fps=fps, pixel_format="yuv420p")
+            file._video_stream.options = {"crf": "12", "preset": "medium"}  # type: ignore[union-attr]  # no public way
+            for frame in frames:
+                file.write_frame(np.ascontiguousarray(frame))
+            file.close()
+        except BaseException:
+            file.close = lambda: None  # type: ignore[method-assign]  # its deletion would write once more, and fail
+            raise
 
 
 def require_av() -> None:

@@ -56,12 +56,14 @@ def test_the_users_files_and_those_being_written_elsewhere_stay(tmp_path):
     assert sorted(os.listdir(tmp_path)) == sorted(yours + others)
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("size", [100, 5000])
 @pytest.mark.parametrize("name", ["a.json", "a.gif", "a.mp4", "a.webp", "a.apng"])
-def test_a_full_disk_is_told_with_the_file(tmp_path, name):
-    """Whoever writes it: Python, Pillow, FFmpeg."""
-    path, noise = tmp_path / name, np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
-    with files_up_to(100), pytest.raises(OSError) as error:
-        write_json(path, "x" * 1000) if path.suffix == ".json" else write_video(path, noise, 10)
+def test_a_full_disk_is_told_with_the_file(tmp_path, name, size):
+    """Whoever writes it: Python, Pillow, FFmpeg; and that is all that is told."""
+    path, noise = tmp_path / name, np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), np.uint8)
+    with files_up_to(size), pytest.raises(OSError) as error:
+        write_json(path, "x" * 10_000) if path.suffix == ".json" else write_video(path, noise, 10)
     assert error.value.filename == str(path) and "ile too large" in str(error.value)
     assert not os.listdir(tmp_path)
 
