@@ -134,7 +134,8 @@ class Calibration:
     @property
     def digest(self) -> str:
         """SHA-256 of all that it applies, in hexadecimal."""
-        numbers = torch.tensor([self.context, self.samples, self.tempering.tau, self.tempering.rho, self.power])
+        applied = [self.context, self.samples, self.tempering.tau, self.tempering.rho, self.power]
+        numbers = torch.tensor(applied, dtype=torch.float64)
         return digest_of(self._tensors() | {"numbers": numbers})
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -204,7 +205,6 @@ class Calibration:
         """Writes calibration.json and calibration.safetensors into a folder (made as needed)."""
         with replacing(folder / TENSORS) as temporary:
             save_file(self._tensors(), temporary)
-            digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
         values: _Values = {
             "format": FORMAT,
             "context": self.context,
@@ -213,7 +213,7 @@ class Calibration:
             "rho": self.tempering.rho,
             "power": self.power,
             "levels": sorted(self.radii),
-            "tensors": digest,
+            "digest": self.digest,
             "fitted": dict(self.fitted),
         }
         write_json(folder / VALUES, values)
@@ -232,8 +232,6 @@ class Calibration:
             raise CheckpointError(f"{error}: calibrate again") from None
         if values["format"] > FORMAT:
             raise CheckpointError(f"{folder / VALUES} has format {values['format']}: upgrade svg-lp")
-        if hashlib.sha256((folder / TENSORS).read_bytes()).hexdigest() != values["tensors"]:
-            raise CheckpointError(f"{folder / TENSORS} is not what {VALUES} beside it names: calibrate again")
         for name, allowed in _RANGES.items():
             number: Any = dict(values)[name]
             if refusal := allowed.refusal(number):
@@ -255,6 +253,8 @@ class Calibration:
                 raise ValueError("factors or radii are no positive numbers, one a frame")
         except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(f"{folder / TENSORS} holds no calibration ({error}): calibrate again") from None
+        if made.digest != values["digest"]:
+            raise CheckpointError(f"{folder / VALUES} and {TENSORS} are not as they were written: calibrate again")
         return made
 
 
@@ -275,7 +275,7 @@ class _Values(TypedDict):
     rho: float
     power: float
     levels: list[float]
-    tensors: str
+    digest: str
     fitted: dict[str, Any]
 
 

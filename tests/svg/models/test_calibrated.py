@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -236,6 +237,17 @@ def test_numbers_that_can_not_be_are_refused(tmp_path, changes, reason):
     """Somebody else's model may bring any."""
     calibration(**changes).save(tmp_path)
     with pytest.raises(CheckpointError, match=rf"{reason}.*: calibrate again"):
+        Calibration.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["context", "samples", "tau", "rho", "power", "levels"])
+def test_a_changed_number_is_noticed(tmp_path, name):
+    fitted_model().calibration.save(tmp_path)
+    path = tmp_path / "calibration.json"
+    values = json.loads(path.read_text())
+    values[name] = [] if name == "levels" else values[name] + 1 if name in ("context", "samples") else 0.4
+    path.write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match="are not as they were written: calibrate again"):
         Calibration.load(tmp_path)
 
 
