@@ -125,7 +125,16 @@ def metrics(argv: Sequence[str]) -> None:
         return evaluate_images(options, sources[0])
     context = options.eval.context or max(config.model.n_past for config in configs)
     runs = [
-        set_up(name, source, options.data, options.eval, context, folder(options, name), options.split)
+        set_up(
+            name,
+            source,
+            options.data,
+            options.eval,
+            context,
+            folder(options, name),
+            options.split,
+            calibrated=options.calibrated,
+        )
         for name, source in zip(options.checkpoint, sources, strict=True)
     ]
     if options.verify:
@@ -307,7 +316,7 @@ def calibrate(argv: Sequence[str]) -> None:
             f"{options.checkpoint} is a model of the Hub: save it to a folder (save_pretrained) and name that"
         )
     everything = dataclasses.replace(options.eval, clips=0)
-    run = set_up(options.checkpoint, source, options.data, everything, context, folder, "val")
+    run = set_up(options.checkpoint, source, options.data, everything, context, folder, "val", calibrated=False)
     if run.state.num_processes > 1:
         raise ValueError("eval.py calibrate runs in one process")
     train = open_split(options.data.path, "train", size=config.model.size, channels=config.model.channels)
@@ -380,20 +389,27 @@ def start() -> PartialState:
     return PartialState(cpu=on_cpu, timeout=timedelta(days=7))  # processes wait for the slowest
 
 
-def load(name: str, source: Path, state: PartialState) -> SVG:
-    """The video model of a checkpoint."""
-    model = svg.load(source, device=state.device)
+def load(name: str, source: Path, state: PartialState, calibrated: bool = True) -> SVG:
+    """The video model of a checkpoint, with its calibration if there is one."""
+    model = svg.load(source, device=state.device, calibrated=calibrated)
     if not isinstance(model, SVG):
         raise ValueError(f"{name} is an image model, which has no futures")
     return model
 
 
 def set_up(
-    name: str, source: Path, data: DataConfig, config: EvalConfig, context: int, out: Path, split: str = "test"
+    name: str,
+    source: Path,
+    data: DataConfig,
+    config: EvalConfig,
+    context: int,
+    out: Path,
+    split: str = "test",
+    calibrated: bool = True,
 ) -> Evaluation:
-    """Loads a model and opens the clips; a protocol that they can't meet is refused."""
+    """Loads a model, and its calibration if wished, and opens the clips; a protocol that they can't meet is refused."""
     state = start()
-    model = load(name, source, state)
+    model = load(name, source, state, calibrated)
     size, channels = model.config.size, model.config.channels
     store = open_split(data.path, split, name=data.name, size=size, channels=channels)
     require_context(context, model)

@@ -111,6 +111,17 @@ def test_calibrate_then_evaluate(tmp_path, monkeypatch, capsys):
     assert not Path("long/calibrated").exists()
 
 
+def test_a_damaged_calibration_is_refused_and_made_again(monkeypatch, capsys):
+    Path("model/calibration").mkdir()
+    Path("model/calibration/calibration.json").write_text('{"format": 1}')
+    assert run(monkeypatch, "--checkpoint", "model", "--out", "out") == 2
+    assert "model/calibration/calibration.json is damaged" in capsys.readouterr().err
+    assert run(monkeypatch, "--checkpoint", "model", "--out", "out", "--calibrated", "false", "--metrics", "psnr") == 0
+    assert run(monkeypatch, "calibrate", "--checkpoint", "model", *LEVELS) == 0
+    model = svg.load("model")
+    assert isinstance(model, svg.SVG) and model.calibration is not None
+
+
 def test_the_calibration_of_a_run_lies_beside_its_checkpoints(tmp_path, monkeypatch):
     place = Path("run/checkpoints/step_00000007")
     place.parent.mkdir(parents=True)
