@@ -310,13 +310,13 @@ def calibrate(argv: Sequence[str]) -> None:
     if config.model.name != "svg":
         raise ValueError(f"{options.checkpoint} is an image model, which has no rollouts to calibrate")
     context = options.eval.context or config.model.n_past
-    folder = pretrained.calibration_folder(source)
+    out = pretrained.calibration_folder(source)
     if not Path(options.checkpoint).exists():
         raise ValueError(
             f"{options.checkpoint} is a model of the Hub: save it to a folder (save_pretrained) and name that"
         )
     everything = dataclasses.replace(options.eval, clips=0)
-    run = set_up(options.checkpoint, source, options.data, everything, context, folder, "val", calibrated=False)
+    run = set_up(options.checkpoint, source, options.data, everything, context, out, "val", calibrated=False)
     if run.state.num_processes > 1:
         raise ValueError("eval.py calibrate runs in one process")
     train = open_split(options.data.path, "train", size=config.model.size, channels=config.model.channels)
@@ -340,10 +340,10 @@ def calibrate(argv: Sequence[str]) -> None:
         **notes,
     }
     found = dataclasses.replace(found, fitted=provenance)
-    found.save(folder)
+    found.save(out)
     print(f"{options.checkpoint}: calibrated by {len(fit.clips)} clips of {run.store.folder}\n")
     print(calibration_table(found))
-    print(f"\nin {folder}; python eval.py --checkpoint {options.checkpoint} shows it beside the model's own")
+    print(f"\nin {out}; python eval.py --checkpoint {options.checkpoint} shows it beside the model's own")
 
 
 def read_options(cls: type[T], argv: Sequence[str], program: str, description: str) -> T:

@@ -124,9 +124,10 @@ def score_clips(
         ensemble = together.curves()
         calibration, intervals = {}, {}
         if transform:
-            calibration = _calibration(transform, together, _uniforms(futures, clips, truth, RANK))
+            sigma = total_stddev(together.variance, transform.variance, together.count)
+            calibration = _calibration(transform, together, sigma, _uniforms(futures, clips, truth, RANK))
             if futures.calibrated and model.calibration:
-                intervals = _intervals(model.calibration.radii, transform, together, frames[:, futures.context - 1 :])
+                intervals = _intervals(model.calibration.radii, together, sigma, frames[:, futures.context - 1 :])
     records: list[Record] = [{"clip": clip} for clip in clips.tolist()]
     for name in scores:
         _put_metric(records, name, [leader[name] for leader in leaders.values()], others[name])
@@ -152,9 +153,13 @@ def _put_metric(records: list[Record], name: str, parts: list[BestOfN], others: 
         raise ValueError(f"{name} of clip {clip} is not finite: the model predicts values that are no numbers")
 
 
-def _calibration(transform: RolloutTransform, ensemble: Ensemble, u: Tensor) -> dict[str, Tensor]:
-    """Histograms and sums of the futures of B clips: see `svg.evaluation.calibration.summarise_calibration`."""
-    sigma = total_stddev(ensemble.variance, transform.variance, ensemble.count)
+def _calibration(transform: RolloutTransform, ensemble: Ensemble, sigma: Tensor, u: Tensor) -> dict[str, Tensor]:
+    """Histograms and sums of the futures of B clips: see `svg.evaluation.calibration.summarise_calibration`.
+
+    Args:
+        sigma: the predicted standard deviation of the truth around the futures' mean (B, T, C, H, W).
+        u: uniforms of that shape.
+    """
     futures = total_stddev(ensemble.variance, torch.zeros_like(sigma), ensemble.count)
     error = ensemble.mean - ensemble.truth
     return {
@@ -168,16 +173,14 @@ def _calibration(transform: RolloutTransform, ensemble: Ensemble, u: Tensor) -> 
     }
 
 
-def _intervals(
-    radii: Mapping[float, Tensor], transform: RolloutTransform, ensemble: Ensemble, frames: Tensor
-) -> dict[float, Tensor]:
+def _intervals(radii: Mapping[float, Tensor], ensemble: Ensemble, sigma: Tensor, frames: Tensor) -> dict[float, Tensor]:
     """Of the interval of each level, (B, T, 3): the share of values inside, that of moving values inside, and that of
     moving values.
 
     Args:
+        sigma: as of `_calibration`.
         frames: uint8 (B, 1 + T, C, H, W), the truth from the last context frame on.
     """
-    sigma = total_stddev(ensemble.variance, transform.variance, ensemble.count)
     moving = (frames[:, 1:].int() - frames[:, :-1].int()).abs() > STILL
     found = {}
     for level, radius in radii.items():

@@ -110,9 +110,8 @@ def _folder(path: Path) -> tuple[float, Iterator[Frames]]:
     def images() -> Iterator[Frames]:
         first = None
         for file in files:
-            with _reading(file, "an image"):
-                Image.open(file).close()  # says of too large a picture what imageio would not
-                mode = iio.immeta(file, plugin="pillow", index=0, exclude_applied=False)["mode"]
+            with _reading(file, "an image"), Image.open(file) as opened:  # which says what imageio hides: too large
+                mode = opened.mode
             if mode not in MODES:
                 raise ValueError(f"{file} has channels {mode}, but grey or RGB of 8 bits are needed: convert it")
             with _reading(file, "an image"):
